@@ -1,0 +1,107 @@
+"""Metrics and what is said about them: a number never travels without its unit and direction."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_ptq.errors import MeasurementError
+
+
+class Direction(enum.Enum):
+    LOWER_IS_BETTER = "lower"
+    HIGHER_IS_BETTER = "higher"
+
+
+class Verdict(enum.Enum):
+    PASS = "pass"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "inconclusive"
+    NO_BASELINE = "no baseline"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured. `key` carries the unit, so that a bare file can be read without this table."""
+
+    key: str
+    title: str
+    unit: str
+    direction: Direction
+    digits: int = 2
+
+    def format(self, value: float) -> str:
+        return f"{value:.{self.digits}f} {self.unit}".rstrip()
+
+    def worse(self, value: float, bound: float) -> bool:
+        """True when `value` lies on the wrong side of `bound`. NaN is always worse: nothing fails open."""
+        if math.isnan(value) or math.isnan(bound):
+            return True
+        return value > bound if self.direction is Direction.LOWER_IS_BETTER else value < bound
+
+
+_LOWER, _HIGHER = Direction.LOWER_IS_BETTER, Direction.HIGHER_IS_BETTER
+
+TOP1_FP32 = Metric("top1_fp32_percent", "top-1 fp32", "%", _HIGHER)
+TOP1_INT8 = Metric("top1_int8_percent", "top-1 int8", "%", _HIGHER)
+ACCURACY_DROP = Metric("accuracy_drop_pp", "accuracy drop", "pp", _LOWER)
+FLIPS = Metric("flips_percent", "flips", "%", _LOWER)
+SQNR = Metric("sqnr_db", "logit SQNR", "dB", _HIGHER, 1)
+SIZE_FP32 = Metric("size_fp32_bytes", "size fp32", "B", _LOWER, 0)
+SIZE_INT8 = Metric("size_int8_bytes", "size int8", "B", _LOWER, 0)
+SIZE_REDUCTION = Metric("size_reduction_x", "size reduction", "x", _HIGHER)
+LATENCY_FP32 = Metric("latency_fp32_ms", "latency fp32", "ms", _LOWER, 3)
+LATENCY_INT8 = Metric("latency_int8_ms", "latency int8", "ms", _LOWER, 3)
+LATENCY_RATIO = Metric("latency_ratio", "int8/fp32 latency", "", _LOWER, 3)
+INT8_MACS = Metric("int8_macs_percent", "multiply-accumulates in int8", "%", _HIGHER)
+QDQ_PAIRS = Metric("qdq_pairs_count", "quantize/dequantize pairs between int8 neighbours", "", _LOWER, 0)
+
+METRICS: Mapping[str, Metric] = {
+    m.key: m
+    for m in (
+        TOP1_FP32, TOP1_INT8, ACCURACY_DROP, FLIPS, SQNR, SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
+        LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured value of a metric, with its 95 % interval and sample count where it has them.
+
+    `details` holds what belongs to the value and nowhere else: p-values, resolvable drop, load, drift.
+    """
+
+    metric: Metric
+    value: float
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+    details: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise MeasurementError(f"{self.metric.title} is {self.value}", remedy="A gate never judges such a value.")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound that a metric has to keep, and where it was written (`baselines/resnet50.json:12`, `marker`, ...)."""
+
+    metric: Metric
+    bound: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One gate's answer: verdict, what was measured, what it was held against, and why in one sentence."""
+
+    verdict: Verdict
+    measurement: Measurement
+    limit: Limit | None
+    reason: str
+    recorded: Measurement | None = None
+    """What the baseline recorded on a machine of the same key; None when drift was not judged."""
