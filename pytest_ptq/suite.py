@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_ptq.errors import SuiteError
+from pytest_ptq.errors import PTQError, SuiteError, UnknownNameError
 from pytest_ptq.qconfig import QConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from types import CodeType, ModuleType
 
     from torch import Tensor, nn
+
+_PACKAGE = Path(__file__).resolve().parent
 
 
 class ModelSource(Protocol):
@@ -80,3 +88,106 @@ class Suite:
             raise SuiteError("no variants are declared", place=self.name, remedy="Give at least one kind of data.")
         if not self.qconfigs:
             raise SuiteError("no qconfigs are declared", place=self.name, remedy='Give at least one, such as "x86".')
+        _check_types(self.name, self.variants, self.qconfigs)
+        if not self.latency_shape or not all(isinstance(n, int) and n > 0 for n in self.latency_shape):
+            raise SuiteError(
+                f"latency_shape is {self.latency_shape!r}",
+                place=self.name,
+                remedy="Give positive whole numbers, such as (1, 3, 224, 224).",
+            )
+
+
+def _check_types(name: str, variants: Mapping[str, object], qconfigs: object) -> None:
+    for kind, variant in variants.items():
+        if not isinstance(variant, Variant):
+            found = type(variant).__name__
+            raise SuiteError(f"variant {kind!r} is a {found}", place=name, remedy="Write Variant(model=..., data=...).")
+    if isinstance(qconfigs, str):
+        raise SuiteError("qconfigs is a single string", place=name, remedy=f'Write ("{qconfigs}",).')
+
+
+def packaged_suites() -> Path:
+    """The folder of the suites that come with the package: inside a wheel, or beside the package in a checkout."""
+    return _packaged("suites")
+
+
+def packaged_baselines() -> Path:
+    """The folder of the baselines that come with the package."""
+    return _packaged("baselines")
+
+
+def _packaged(name: str) -> Path:
+    in_wheel = _PACKAGE / f"_{name}"
+    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / name
+
+
+def list_suites(search: Sequence[Path]) -> dict[str, Path]:
+    """Suite files by name, in alphabetical order. Where two folders hold one name, the earlier folder wins."""
+    found: dict[str, Path] = {}
+    for folder in search:
+        for path in folder.glob("*.py"):
+            if not path.stem.startswith(("_", "conftest")):
+                found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def load_suite(name_or_path: str | Path, search: Sequence[Path]) -> Suite:
+    """The suite that a file declares as `suite = Suite(...)`.
+
+    Args:
+        name_or_path: the name of a file in one of the folders of `search`, or a path to a user's own file
+            (anything that ends in `.py` or holds a separator).
+        search: folders, the most specific first.
+
+    Raises:
+        UnknownNameError: no folder holds that name; suggests the nearest.
+        SuiteError: the file is missing, raises, or its `suite` is not a Suite.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix != ".py" and len(path.parts) == 1:
+        known = list_suites(search)
+        if path.name not in known:
+            raise UnknownNameError("suite", path.name, known)
+        path = known[path.name]
+    if not path.is_file():
+        raise SuiteError("there is no such file", place=str(path), remedy="Give the name of a suite, or a path.")
+    suite: Any = getattr(_execute(path), "suite", None)
+    if not isinstance(suite, Suite):
+        found = "is missing" if suite is None else f"is a {type(suite).__name__}"
+        raise SuiteError(f"`suite` {found}", place=str(path), remedy="Write `suite = Suite(...)` at the top level.")
+    return suite
+
+
+class _FreshLoader(SourceFileLoader):
+    """Compiles the file each time: no `__pycache__` beside a user's suites, and none to go stale."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _execute(path: Path) -> ModuleType:
+    # dataclasses and pickle look a class's module up by name, so the module is registered, but under a name
+    # that no one else can have.
+    name = f"_pytest_ptq_suite_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_loader(name, _FreshLoader(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _explain(error, path) from error
+    return module
+
+
+def _explain(error: BaseException, path: Path) -> SuiteError:
+    """One sentence for what a suite file raised, placed at the line of that file that led to it."""
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else None
+    for frame in traceback.extract_tb(error.__traceback__):
+        line = frame.lineno if frame.filename == str(path) else line
+    place = f"{path}:{line}" if line else str(path)
+    text = " ".join((error.message if isinstance(error, PTQError) else str(error)).split())
+    remedy = error.remedy if isinstance(error, PTQError) else None
+    return SuiteError(f"the file raises {type(error).__name__}: {text}", place=place, remedy=remedy)
