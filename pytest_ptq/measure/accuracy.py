@@ -1,0 +1,181 @@
+"""Accuracy of int8 against fp32 on the same images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pytest_ptq.errors import DataError, MeasurementError
+from pytest_ptq.measure.paired import PairedCounts, mcnemar_exact, newcombe, resolvable_drop, wilson
+from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR, TOP1_FP32, TOP1_INT8, Measurement, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SQNR_CAP_DB = 200.0
+"""What identical logits count as. float32 carries 24 bits, so no real difference can measure above about 150 dB."""
+
+
+def collect_logits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Run `model` over pairs of input and labels.
+
+    Args:
+        model: gives logits (n, classes) for an input (n, ...).
+        batches: pairs of input (n, ...) and integer labels (n,). Batches count from 0 in messages.
+
+    Returns:
+        Logits float32 (N, classes) and labels int64 (N,), both on the CPU.
+
+    Raises:
+        DataError: no batches, an input the model refuses, labels of another shape, dtype or range.
+        MeasurementError: logits of another shape, or not finite.
+    """
+    import torch
+
+    kept: list[Tensor] = []
+    truth: list[Tensor] = []
+    with torch.inference_mode():
+        for number, batch in enumerate(batches):
+            place = f"evaluation batch {number}"
+            images, labels = _pair(batch, place)
+            logits = _forward(model, images, place)
+            _check_logits(logits, len(images), kept[0].shape[1] if kept else None, place)
+            _check_labels(labels, len(logits), logits.shape[1], place)
+            kept.append(logits.to("cpu", torch.float32))
+            truth.append(labels.to("cpu", torch.int64))
+    if not sum(len(labels) for labels in truth):
+        raise DataError("there are no images to evaluate", remedy="Check the evaluation data: its loader is empty.")
+    return torch.cat(kept), torch.cat(truth)
+
+
+def _pair(batch: object, place: str) -> tuple[Tensor, Tensor]:
+    import torch
+
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        images, labels = batch
+        if isinstance(images, torch.Tensor) and isinstance(labels, torch.Tensor) and images.ndim:
+            return images, labels
+    raise DataError(
+        f"a {type(batch).__name__} is not a pair of image and label tensors",
+        place=place,
+        remedy="Evaluation data yields (images, labels).",
+    )
+
+
+def _forward(model: nn.Module, images: Tensor, place: str) -> Tensor:
+    import torch
+
+    try:
+        output = model(images)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(
+            f"the model refuses an input of shape {tuple(images.shape)} ({first_line})",
+            place=place,
+            remedy="Give images of the shape that the model was made for.",
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise MeasurementError(
+            f"the model returns {type(output).__name__}, not a tensor of logits",
+            place=place,
+            remedy="Wrap the model so that it returns logits (N, classes).",
+        )
+    return output
+
+
+def _check_logits(logits: Tensor, images: int, classes: int | None, place: str) -> None:
+    if logits.ndim != 2 or logits.shape[0] != images or classes not in (None, logits.shape[1]):
+        expected = f"({images}, {classes or 'classes'})"
+        raise MeasurementError(f"logits have shape {tuple(logits.shape)} instead of {expected}", place=place)
+    if not logits.isfinite().all():
+        raise MeasurementError(
+            "logits are not finite (NaN or infinite)", place=place, remedy="Look for NaN in the weights and the images."
+        )
+
+
+def _check_labels(labels: Tensor, images: int, classes: int, place: str) -> None:
+    if labels.shape != (images,):
+        raise DataError(f"{images} images have labels of shape {tuple(labels.shape)}", place=place)
+    if labels.is_floating_point() or labels.is_complex():
+        raise DataError(f"labels are {labels.dtype}, not integers", place=place)
+    low, high = (int(labels.min()), int(labels.max())) if images else (0, 0)
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels run from {low} to {high}, the model has classes 0 to {classes - 1}",
+            place=place,
+            remedy="Check that data and model number the same classes.",
+        )
+
+
+def compare(fp32_logits: Tensor, int8_logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
+    """Top-1 of both models, the drop in percentage points, flips and SQNR, keyed by metric.
+
+    Args:
+        fp32_logits: (N, classes).
+        int8_logits: (N, classes), of the same images in the same order.
+        labels: integers (N,).
+
+    Raises:
+        MeasurementError: shapes that do not fit, no images, logits that are not finite.
+    """
+    if fp32_logits.shape != int8_logits.shape or labels.shape != fp32_logits.shape[:1] or fp32_logits.ndim != 2:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (fp32_logits, int8_logits, labels))
+        raise MeasurementError(f"fp32 logits, int8 logits and labels of shapes {shapes} do not belong together")
+    fp32_class, int8_class = fp32_logits.argmax(1), int8_logits.argmax(1)
+    counts = _count(fp32_class == labels, int8_class == labels)
+    flips = int((fp32_class != int8_class).sum())
+    measured = (
+        _percent(TOP1_FP32, counts.fp32_correct, counts.images),
+        _percent(TOP1_INT8, counts.int8_correct, counts.images),
+        _drop(counts),
+        _percent(FLIPS, flips, counts.images),
+        _sqnr(fp32_logits, int8_logits),
+    )
+    return {m.metric.key: m for m in measured}
+
+
+def _count(fp32_right: Tensor, int8_right: Tensor) -> PairedCounts:
+    return PairedCounts(
+        both=int((fp32_right & int8_right).sum()),
+        lost=int((fp32_right & ~int8_right).sum()),
+        gained=int((~fp32_right & int8_right).sum()),
+        neither=int((~fp32_right & ~int8_right).sum()),
+    )
+
+
+def _percent(metric: Metric, count: int, images: int) -> Measurement:
+    low, high = wilson(count, images)
+    details = {"images": count}
+    return Measurement(metric, 100 * count / images, 100 * low, 100 * high, samples=images, details=details)
+
+
+def _drop(counts: PairedCounts) -> Measurement:
+    low, high = newcombe(counts)
+    return Measurement(
+        ACCURACY_DROP,
+        100 * counts.drop,
+        100 * low,
+        100 * high,
+        samples=counts.images,
+        details={
+            "lost_images": counts.lost,
+            "gained_images": counts.gained,
+            "mcnemar_p": mcnemar_exact(counts.lost, counts.gained),
+            "resolvable_drop_pp": 100 * resolvable_drop(counts.images, counts.discordance),
+        },
+    )
+
+
+def _sqnr(fp32_logits: Tensor, int8_logits: Tensor) -> Measurement:
+    """Signal to quantization noise of all logits together: 10 log10(sum fp32^2 / sum (fp32 - int8)^2), in dB."""
+    signal = float(fp32_logits.double().square().sum())
+    noise = float((fp32_logits.double() - int8_logits.double()).square().sum())
+    if not math.isfinite(signal) or not math.isfinite(noise):
+        raise MeasurementError("logits are not finite (NaN or infinite)")
+    if noise == 0:
+        details = {"note": f"identical logits, counted as {SQNR_CAP_DB:g} dB"}
+        return Measurement(SQNR, SQNR_CAP_DB, samples=len(fp32_logits), details=details)
+    if signal == 0:
+        raise MeasurementError("every fp32 logit is zero: there is no signal", remedy="Check the model's weights.")
+    return Measurement(SQNR, min(SQNR_CAP_DB, 10 * math.log10(signal / noise)), samples=len(fp32_logits))
