@@ -119,7 +119,8 @@ def build_model(source: Builder | Callable[[], Any], weights: Path | None = None
             place=place,
             remedy="Write `model=lambda: my_model`, or the name of a function that returns it.",
         )
-    build = getattr(source, "build", None)
+    # A class is a callable even when its instances have `build`.
+    build = None if isinstance(source, type) else getattr(source, "build", None)
     try:
         model = build(weights) if build is not None else source()  # type: ignore[operator]
     except PTQError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -97,13 +99,14 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a TorchScript archive: refused just below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        code = re.search(r"Unsupported (?:global|class|operand).*?([A-Za-z_][\w]*(?:\.\w+)+)", str(error), re.DOTALL)
-        if code or "weights_only" in str(error).lower():
-            what = f" ({code.group(1)})" if code else ""
+        held = _code_within(error)
+        if held is not None:
             raise WeightsError(
-                f"the checkpoint holds pickled Python objects{what}, which can run code, so it was not loaded",
+                f"the checkpoint holds {held}, which can run code, so it was not loaded",
                 place=str(path),
                 remedy="Save `model.state_dict()` alone, or as .safetensors.",
             ) from error
@@ -112,6 +115,16 @@ def _read(path: Path) -> Any:
             place=str(path),
             remedy="Give a .safetensors file or one that `torch.save(model.state_dict(), ...)` wrote.",
         ) from error
+
+
+def _code_within(error: Exception) -> str | None:
+    """What torch refused to load because it can run code; None when the file is merely damaged."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    if named:
+        return f"a pickled Python object ({named.group(1)})"
+    if "TorchScript" in str(error):
+        return "a TorchScript program"
+    return "pickled Python objects" if isinstance(error, pickle.UnpicklingError) else None
 
 
 def _as_state_dict(found: Any, place: str) -> dict[str, Tensor]:

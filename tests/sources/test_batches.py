@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from pytest_ptq.errors import DataError, UsageError
+from pytest_ptq.sources import Batches, check_disjoint
+
+Pair = tuple[Tensor, Tensor]
+
+
+def images(first: int, count: int = 4) -> Tensor:
+    return torch.arange(first, first + count).float().view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+
+def pairs(first: int = 100) -> list[Pair]:
+    return [(images(first), torch.zeros(4).long()), (images(first + 4), torch.ones(4).long())]
+
+
+CALIBRATION = [images(0), images(4)]
+
+
+def test_lists_are_given_again_and_again() -> None:
+    data = Batches(CALIBRATION, pairs()).load()
+    for _ in range(3):
+        assert [x[0, 0, 0, 0].item() for x in data.calibration()] == [0, 4]
+        assert [y[0].item() for _, y in data.evaluation()] == [0, 1]
+
+
+def test_callables_are_called_for_each_pass() -> None:
+    data = Batches(lambda: iter(CALIBRATION), lambda: (pair for pair in pairs())).load()
+    for _ in range(2):
+        assert len(list(data.calibration())) == 2
+        assert len(list(data.evaluation())) == 2
+
+
+def test_data_loaders_work_and_calibration_labels_are_dropped() -> None:
+    calibration = DataLoader(TensorDataset(images(0, 6), torch.zeros(6)), batch_size=4)
+    evaluation = DataLoader(TensorDataset(images(50, 6), torch.arange(6)), batch_size=4)
+    data = Batches(calibration, evaluation).load()
+    assert [x.shape for x in data.calibration()] == [(4, 3, 2, 2), (2, 3, 2, 2)]
+    assert [y.tolist() for _, y in data.evaluation()] == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_a_generator_is_refused_before_it_is_spent() -> None:
+    spent = (x for x in CALIBRATION)
+    with pytest.raises(DataError, match=r"batches, calibration: a generator gives .* only once.*callable.*DataLoader"):
+        Batches(spent, pairs()).load()
+    assert len(list(spent)) == 2
+
+
+def test_a_generator_behind_a_callable_is_found_out_on_the_second_pass() -> None:
+    spent = iter(pairs())
+    data = Batches(CALIBRATION, lambda: spent).load()
+    assert len(list(data.evaluation())) == 2
+    with pytest.raises(DataError, match=r"gave 2 batches the first time and 0 now.*callable.*DataLoader"):
+        list(data.evaluation())
+
+
+def test_a_glance_at_the_first_batch_does_no_harm() -> None:
+    data = Batches(CALIBRATION, pairs()).load()
+    next(iter(data.calibration()))
+    assert len(list(data.calibration())) == 2
+    assert len(list(data.calibration())) == 2
+
+
+def test_an_empty_loader_is_refused() -> None:
+    with pytest.raises(DataError, match="evaluation: the loader gives no batches"):
+        list(Batches(CALIBRATION, []).load().evaluation())
+
+
+def test_a_shuffled_loader_is_refused() -> None:
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(images(50, 64), torch.arange(64)), batch_size=32, shuffle=True)
+    data = Batches(CALIBRATION, loader).load()
+    list(data.evaluation())
+    with pytest.raises(DataError, match=r"evaluation batch 0: the loader gives other images.*shuffling"):
+        list(data.evaluation())
+
+
+@pytest.mark.parametrize("order", ["calibration first", "evaluation first"])
+def test_an_image_on_both_sides_is_refused(order: str) -> None:
+    data = Batches(CALIBRATION, [*pairs(), (images(7, 1), torch.zeros(1).long())]).load()
+    passes = [data.calibration(), data.evaluation()]
+    first, second = passes if order == "calibration first" else passes[::-1]
+    list(first)
+    with pytest.raises(DataError, match="an image also stands in") as caught:
+        list(second)
+    assert "calibration batch 1" in str(caught.value)
+    assert "evaluation batch 2" in str(caught.value)
+
+
+def test_check_disjoint_reads_both_sides() -> None:
+    check_disjoint(Batches(CALIBRATION, pairs()).load())
+    with pytest.raises(DataError, match="calibration image 7 and evaluation image 0 are the same"):
+        check_disjoint(Batches(CALIBRATION, [(images(4)[[3, 1]], torch.zeros(2))]).load())
+
+
+def test_fingerprints_are_hashes_of_each_images_bytes() -> None:
+    calibration, evaluation = Batches(CALIBRATION, pairs()).load().fingerprints()
+    assert isinstance(calibration, Iterator)
+    assert len(list(evaluation)) == 8
+    expected = hashlib.sha256(images(0)[0].contiguous().numpy().tobytes()).hexdigest()
+    assert next(calibration) == expected
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ([images(9)], "no pair of input and labels"),
+        ([(images(9),)], "no pair of input and labels"),
+        ([([1, 2], torch.zeros(2))], "the input is a list, not a tensor"),
+        ([(images(9), [1, 2, 3, 4])], "the label part is a list, not a tensor"),
+        (lambda: None, "the callable returns a NoneType"),
+    ],
+)
+def test_batches_of_another_form_are_named(evaluation: object, said: str) -> None:
+    data = Batches(CALIBRATION, evaluation).load()  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=said):
+        list(data.evaluation())
+
+
+def test_what_is_no_loader_at_all_is_refused() -> None:
+    with pytest.raises(DataError, match="a int gives no batches"):
+        Batches(3, pairs()).load()  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="take no argument"):
+        Batches(CALIBRATION, pairs()).load("DIR")
