@@ -1,1 +1,146 @@
-"""."""
+"""The pytest plugin: hooks, a few lines each. Importing it imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_ptq.errors import PTQError
+from pytest_ptq.plugin import collect, finish, hookspecs, marker, options, parametrize, reports, selection, summary
+from pytest_ptq.plugin.fixtures import (
+    _ptq_run,
+    _ptq_selection,
+    ptq_calibration_data,
+    ptq_check,
+    ptq_eval_data,
+    ptq_latency,
+    ptq_machine,
+    ptq_model,
+    ptq_qconfig,
+    ptq_quantized,
+    ptq_suite,
+)
+from pytest_ptq.plugin.gates import GATES
+from pytest_ptq.plugin.session import PTQSession, is_worker, open_session, session_of
+
+# The fixtures are here for pytest to find.
+__all__ = [
+    "_ptq_run",
+    "_ptq_selection",
+    "ptq_calibration_data",
+    "ptq_check",
+    "ptq_eval_data",
+    "ptq_latency",
+    "ptq_machine",
+    "ptq_model",
+    "ptq_qconfig",
+    "ptq_quantized",
+    "ptq_suite",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.getoption("ptq_list_suites"):
+        return None
+    print(summary.suite_list(selection.search_folders(config)))
+    return 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", marker.DESCRIPTION)
+    for gate in GATES.values():
+        config.addinivalue_line("markers", f"{gate.marker}: an item that gates {gate.metric.title} (pytest-ptq).")
+    try:
+        session = open_session(config)
+    except PTQError as error:
+        raise pytest.UsageError(str(error)) from error
+    if not is_worker(config):
+        config.pluginmanager.register(_Controller(session), "ptq-controller")
+    if session.selections:
+        named = config.args_source is pytest.Config.ArgsSource.ARGS
+        base = config.invocation_params.dir
+        config.args = selection.collection_args(config.args, named, session.selections, base)
+        config.args_source = pytest.Config.ArgsSource.ARGS
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return summary.header_lines(session_of(config))
+
+
+def pytest_pycollect_makemodule(module_path: Any, parent: pytest.Collector) -> pytest.Module | None:
+    return collect.suite_module(module_path, parent, session_of(parent.config))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(
+    file_path: Any, parent: pytest.Collector
+) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    # Below a folder that a person named, the pattern of test files would pass a suite over.
+    found = yield
+    module = None if found else collect.suite_module(file_path, parent, session_of(parent.config))
+    return found if module is None else [module]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize.parametrize(metafunc)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    call = getattr(report, "call", None)
+    error = call.excinfo.value if call is not None and call.excinfo is not None else None
+    reports.shorten(report, error)
+    reports.note_misuse(session_of(collector.config), error)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    session = session_of(config)
+    faults = session.misuse or collect.check_markers(items) or collect.missing(session)
+    if faults:
+        raise pytest.UsageError(*faults)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    reports.shorten(report, call.excinfo.value if call.excinfo is not None else None)
+    reports.attach(item, call, report)
+    return report
+
+
+
+
+class _Controller:
+    """The hooks that need the results of all workers: registered once, in the process that talks to the person."""
+
+    def __init__(self, session: PTQSession) -> None:
+        self._session = session
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reports.receive(self._session, report)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        finish.finish(self._session, exitstatus)
+        if self._session.problems and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        summary.write_summary(terminalreporter, self._session)

@@ -1,0 +1,215 @@
+"""`ptq_check`: measure, judge, and fail the test with everything a person needs to go on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+import pytest
+
+from pytest_ptq.errors import UnknownNameError, UsageError
+from pytest_ptq.judge.gates import judge, overall
+from pytest_ptq.metrics import LATENCY_RATIO, QDQ_PAIRS, Judgement, Limit, Measurement, Verdict
+from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, GATES, LATENCY, Gate
+from pytest_ptq.plugin.marker import Marker
+from pytest_ptq.plugin.options import LatencyMode
+from pytest_ptq.plugin.own import own_selection
+from pytest_ptq.plugin.results import GateResult, properties
+from pytest_ptq.plugin.selection import Selection
+from pytest_ptq.plugin.session import RESULTS, PTQSession
+from pytest_ptq.qconfig import QConfig
+from pytest_ptq.store.record import LayerRecord, QConfigRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pytest_ptq.measure.latency import LatencySamples
+    from pytest_ptq.runner import SuiteRun
+
+Loader = Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+class Check:
+    """Holds an int8 model against its limits, for the qconfig of the test item. The value of `ptq_check`."""
+
+    def __init__(
+        self,
+        session: PTQSession,
+        node: pytest.Item,
+        selection: Selection | None,
+        qconfig: QConfig,
+        marker: Marker,
+    ) -> None:
+        self.qconfig = qconfig
+        self._session = session
+        self._node = node
+        self._selection = selection
+        self._marker = marker
+
+    @overload
+    def __call__(self, subject: str | None = None, /) -> Mapping[str, Judgement]: ...
+
+    @overload
+    def __call__(
+        self,
+        subject: nn.Module,
+        /,
+        *,
+        calibration: Loader,
+        evaluation: Loader | None = None,
+        latency_shape: tuple[int, ...] | None = None,
+    ) -> Mapping[str, Judgement]: ...
+
+    def __call__(
+        self,
+        subject: nn.Module | str | None = None,
+        /,
+        *,
+        calibration: Loader | None = None,
+        evaluation: Loader | None = None,
+        latency_shape: tuple[int, ...] | None = None,
+    ) -> Mapping[str, Judgement]:
+        """Measure, judge, and fail the test unless every gate passes. Returns the judgements by gate name.
+
+            ptq_check("accuracy")                        one gate of the suite
+            ptq_check()                                  the gates that the marker limits, else all of the suite's
+            ptq_check(model, calibration=batches, evaluation=loader)     a model of your own
+
+        For a suite, limits come from `@pytest.mark.ptq(...)` or else from its baseline file, and values are compared
+        with those recorded there. For a model of your own the marker gives the limits, and says thereby which gates
+        run: `max_accuracy_drop` (percentage points), `min_size_reduction` (fp32 / int8), `min_int8_macs` (percent),
+        `max_latency_ratio` (int8 / fp32).
+
+        Args:
+            subject: a gate's name, or an fp32 model in eval mode, which is not changed.
+            calibration: batches of model input, float32 (N, C, H, W), or tuples that begin with one: a DataLoader, a
+                list, or a callable that returns an iterable. None of its images may appear in `evaluation`.
+            evaluation: pairs of input and int64 labels (N,), in the same forms; needed for the accuracy gate.
+            latency_shape: shape of the input that latency is measured with; default: one image of the first
+                calibration batch.
+
+        Raises:
+            PTQError: whatever makes measuring impossible; shown as one sentence.
+            pytest.fail.Exception: a gate failed.
+        """
+        if subject is None or isinstance(subject, str):
+            if self._selection is None:
+                raise UsageError("ptq_check needs a model here", place=self._place, remedy="The test is about no suite.")
+            return self._check(self._selection, self._session.run(self._selection), self._gates(subject))
+        selection = own_selection(
+            self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape
+        )
+        gates = self._gates(None)
+        if ACCURACY in gates and evaluation is None:
+            raise UsageError("accuracy needs labelled data", place=self._place, remedy="Pass evaluation=loader.")
+        return self._check(selection, self._session.fresh_run(selection), gates)
+
+    def latency(self) -> tuple[LatencySamples, Measurement]:
+        """The suite's latency samples in ms, and their int8/fp32 ratio. Raises UsageError beside other workers."""
+        if self._selection is None:
+            raise UsageError("latency samples belong to a suite", place=self._place)
+        self._session.refuse_latency_beside_others()
+        run = self._session.run(self._selection)
+        return run.latency_samples(self.qconfig), run.measure(LATENCY.name, self.qconfig)[LATENCY_RATIO.key]
+
+    @property
+    def _place(self) -> str:
+        return self._node.nodeid
+
+    def _gates(self, name: str | None) -> list[Gate]:
+        if name is not None:
+            if name not in GATES:
+                raise UnknownNameError("gate", name, GATES, place=self._place)
+            return [GATES[name]]
+        named = [gate for gate in GATES.values() if gate.name in self._marker.limits]
+        if not named and (self._selection is None or self._selection.path is None):
+            remedy = "Add a limit such as max_accuracy_drop=1.0 to @pytest.mark.ptq(...)."
+            raise UsageError("no limit is given, so that nothing would be checked", place=self._place, remedy=remedy)
+        settings = self._session.settings
+        chosen = [gate for gate in named or GATES.values() if gate.name in settings.gates]
+        if settings.latency is LatencyMode.OFF:
+            chosen = [gate for gate in chosen if gate is not LATENCY]
+        if not chosen:
+            pytest.skip("--ptq-metrics and --ptq-latency leave none of this test's gates")
+        return chosen
+
+    def _check(self, selection: Selection, run: SuiteRun, gates: list[Gate]) -> Mapping[str, Judgement]:
+        results: list[GateResult] = []
+        for gate in gates:
+            result = self._measure_and_judge(selection, run, gate)
+            # At once: what one gate found is not lost when the next one cannot be measured.
+            self._node.stash.setdefault(RESULTS, []).append(result)
+            self._node.user_properties.extend(properties(result))
+            results.append(result)
+        failed = [result for result in results if result.fails(strict=self._session.settings.strict)]
+        if failed:
+            pytest.fail("\n\n".join(self._explain(result) for result in failed), pytrace=False)
+        return {r.gate: r.record.judgements[GATES[r.gate].metric.key] for r in results}
+
+    def _measure_and_judge(self, selection: Selection, run: SuiteRun, gate: Gate) -> GateResult:
+        if gate is LATENCY:
+            self._session.refuse_latency_beside_others()
+        held_against = self._held_against(selection, gate)
+        measurements = run.measure(gate.name, self.qconfig)
+        self._session.save_once(run, selection, self.qconfig)
+        judgements = self._judge(selection, gate, measurements, *held_against)
+        record = QConfigRecord(
+            suite=selection.suite.name,
+            data=selection.kind,
+            qconfig=self.qconfig.name,
+            reduce_range=run.reduce_range(self.qconfig),
+            measurements=measurements,
+            judgements={j.measurement.metric.key: j for j in judgements},
+            fp32_layers=tuple(run.fp32_layers(self.qconfig)),
+            worst_layers=self._layers(run, gate, judgements),
+        )
+        return GateResult(gate.name, record, selection.path is not None, self._node.nodeid)
+
+    def _judge(
+        self,
+        selection: Selection,
+        gate: Gate,
+        measurements: Mapping[str, Measurement],
+        limit: Limit | None,
+        recorded: Measurement | None,
+    ) -> list[Judgement]:
+        measured = measurements[gate.metric.key]
+        if gate is LATENCY and self._session.settings.latency is LatencyMode.REPORT:
+            return [Judgement(Verdict.PASS, measured, None, "measured, not judged: --ptq-latency report", recorded)]
+        tolerance = self._session.book.tolerance(selection, gate) if recorded is not None else None
+        judgements = [judge(measured, limit, recorded, tolerance)]
+        if gate is COVERAGE:
+            # Coverage also means that nothing is converted to fp32 and back between two int8 neighbours.
+            judgements.append(judge(measurements[QDQ_PAIRS.key], Limit(QDQ_PAIRS, 0, "the coverage gate itself")))
+        return judgements
+
+    def _held_against(self, selection: Selection, gate: Gate) -> tuple[Limit | None, Measurement | None]:
+        """The marker's limit wins over the baseline file's; a model of the test's own has no file."""
+        said = self._marker.limits.get(gate.name)
+        limit = None if said is None else Limit(gate.metric, said, f"{self._place}: @pytest.mark.ptq")
+        if selection.path is None:
+            return limit, None
+        if gate is LATENCY and self._session.settings.latency is LatencyMode.REPORT:
+            return limit, None
+        book = self._session.book
+        return limit or book.limit(selection, self.qconfig, gate), book.recorded(selection, self.qconfig, gate)
+
+    def _layers(self, run: SuiteRun, gate: Gate, judgements: Iterable[Judgement]) -> tuple[LayerRecord, ...]:
+        """Per-layer errors take a while: only a failed accuracy gate has use for them."""
+        if gate is not ACCURACY or overall(judgements) is not Verdict.FAIL:
+            return ()
+        return tuple(LayerRecord(row.name, row.kind, row.sqnr_db, row.gain_db) for row in run.layers(self.qconfig))
+
+    def _explain(self, result: GateResult) -> str:
+        return "; ".join(judgement.reason for judgement in result.record.judgements.values())
+
+
+def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:
+    """The command that runs one item again with the pytest-ptq options of this run."""
+    words = ["pytest"]
+    for key, value in sorted(vars(config.option).items()):
+        if key.startswith("ptq_") and value and key not in ("ptq_update_baseline", "ptq_list_suites"):
+            option = "--" + key.replace("_", "-")
+            words += [option] if value is True else [option, str(value)]
+    return shlex.join([*words, *extra, nodeid])

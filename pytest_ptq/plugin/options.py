@@ -1,0 +1,181 @@
+"""All options and ini keys -> one frozen `Settings`. The command line wins over the ini file."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pytest_ptq.errors import UnknownNameError, UsageError
+from pytest_ptq.plugin.gates import GATES
+
+
+class LatencyMode(enum.Enum):
+    GATE = "gate"
+    REPORT = "report"
+    OFF = "off"
+
+
+class Update(enum.Enum):
+    NEW = "new"
+    FAILED = "failed"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line and the ini file ask for.
+
+    `data` is the text of `--ptq-data`: which kinds there are, only a suite can tell. `threads` of None means one for
+    each core. `baseline_dir` of None means `baselines/` under the root folder, then the baselines that come with the package.
+    """
+
+    suites: tuple[str, ...]
+    qconfigs: tuple[str, ...]
+    data: str | None
+    weights: Path | None
+    gates: tuple[str, ...]
+    threads: int | None
+    latency: LatencyMode
+    update: Update | None
+    baseline_dir: Path | None
+    history: Path
+    save: Path | None
+    strict: bool
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A command line option; `ini` is the type of its ini key, None where an ini key would do harm."""
+
+    name: str
+    help: str
+    metavar: str | None = None
+    ini: str | None = "string"
+
+    @property
+    def key(self) -> str:
+        return "ptq_" + self.name.replace("-", "_")
+
+
+_OPTIONS = (
+    _Option("suite", "which suites: names, or paths to suite files, separated by commas", "NAME[,NAME]"),
+    _Option("qconfig", "which qconfigs of the suite, by name or pattern, separated by commas", "GLOB"),
+    _Option("data", "embedded, imagenet=DIR, folder=DIR, or a kind that a hook registers", "SPEC"),
+    _Option("weights", "state dict (safetensors, or a checkpoint without pickled code) instead of the suite's", "FILE"),
+    _Option("metrics", f"which gates run: {','.join(GATES)} (default: all)", "GATE[,GATE]"),
+    _Option("threads", "threads that latency is measured with", "N", "int"),
+    _Option("latency", "gate: measure and judge (default); report: measure only; off: skip", "gate|report|off"),
+    _Option(
+        "update-baseline",
+        "new: write what is missing, limits included, to be reviewed; failed: record the values of failing gates "
+        "anew and still fail; all: record every value anew and pass (a limit that a person wrote is never changed and "
+        "still binds)",
+        "new|failed|all",
+        None,
+    ),
+    _Option("baseline-dir", "where baselines are read and written (default: baselines/ under the root folder)", "DIR"),
+    _Option("history", "where run records go (default: .ptq/history under the root folder)", "DIR"),
+    _Option("save", "writes the int8 models that were judged into this folder", "DIR"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ptq", "int8 model gates (pytest-ptq)")
+    for option in _OPTIONS:
+        group.addoption(f"--ptq-{option.name}", dest=option.key, default=None, metavar=option.metavar, help=option.help)
+        if option.ini is not None:
+            parser.addini(option.key, option.help, type=option.ini, default=None)  # type: ignore[arg-type]
+    strict = "an inconclusive latency verdict is a failure"
+    group.addoption("--ptq-strict", dest="ptq_strict", action="store_true", default=None, help=strict)
+    parser.addini("ptq_strict", strict, type="bool", default=False)
+    group.addoption("--ptq-list-suites", dest="ptq_list_suites", action="store_true", help="print the suites and exit")
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Raises UsageError for a value that cannot be right."""
+    found = {option.key: _value(config, option.key, ini=option.ini is not None) for option in _OPTIONS}
+    text = {key: None if given is None else given[0] for key, given in found.items()}
+    path = {key: None if given is None else _path(*given) for key, given in found.items()}
+    return Settings(
+        suites=_names(text["ptq_suite"]),
+        qconfigs=_names(text["ptq_qconfig"]),
+        data=text["ptq_data"],
+        weights=_existing("--ptq-weights", path["ptq_weights"]),
+        gates=_gates(text["ptq_metrics"]),
+        threads=_threads(text["ptq_threads"]),
+        latency=_choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE,
+        update=_choice("--ptq-update-baseline", text["ptq_update_baseline"], Update),
+        baseline_dir=path["ptq_baseline_dir"],
+        history=path["ptq_history"] or config.rootpath / ".ptq" / "history",
+        save=path["ptq_save"],
+        strict=bool(config.getoption("ptq_strict") or _ini(config, "ptq_strict")),
+    )
+
+
+def _value(config: pytest.Config, key: str, *, ini: bool) -> tuple[str, Path] | None:
+    """The value and the folder that a relative path in it is meant from; None when nobody gave one."""
+    given = config.getoption(key)
+    if given is not None:
+        return str(given), config.invocation_params.dir
+    stated = _ini(config, key) if ini else None
+    if stated in (None, ""):
+        return None
+    return str(stated), config.inipath.parent if config.inipath else config.rootpath
+
+
+def _ini(config: pytest.Config, key: str) -> Any:
+    try:
+        return config.getini(key)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"ini key {key}: {error}", remedy="See pytest --help for what it takes.") from error
+
+
+def _path(text: str, base: Path) -> Path | None:
+    # A relative path is as seen by whoever wrote it: from the working folder, or from the ini file.
+    if "\0" in text:
+        raise UsageError(f"{text!r} is not a path", remedy="It holds a NUL character.")
+    return base / Path(text).expanduser()
+
+
+def _existing(option: str, path: Path | None) -> Path | None:
+    if path is not None and not path.is_file():
+        raise UsageError(f"{option}: there is no file {path}")
+    return path
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _gates(text: str | None) -> tuple[str, ...]:
+    names = _names(text)
+    if text is not None and not names:
+        raise UsageError("--ptq-metrics names no gate", remedy=f"Known: {', '.join(GATES)}.")
+    for name in names:
+        if name not in GATES:
+            raise UnknownNameError("gate in --ptq-metrics", name, GATES)
+    return names or tuple(GATES)
+
+
+def _threads(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--ptq-threads: {text!r} is not a positive whole number")
+    return int(text)
+
+
+_E = TypeVar("_E", bound=enum.Enum)
+
+
+def _choice(option: str, text: str | None, choices: type[_E]) -> _E | None:
+    if text is None:
+        return None
+    known = {str(choice.value): choice for choice in choices}
+    if text not in known:
+        raise UnknownNameError(f"value of {option}", text, known)
+    return known[text]

@@ -1,0 +1,59 @@
+"""A model that needs no suite file: one that a test brings along, or one that a hook registered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pytest_ptq.errors import DataError, UnknownNameError, UsageError
+from pytest_ptq.plugin.selection import Selection, Tables
+from pytest_ptq.qconfig import QConfig
+from pytest_ptq.sources import Batches
+from pytest_ptq.suite import Suite, Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KIND = "own"
+
+
+def own_selection(
+    test: str,
+    qconfig: QConfig,
+    model: nn.Module,
+    calibration: Any,
+    evaluation: Any,
+    latency_shape: tuple[int, ...] | None,
+) -> Selection:
+    """A selection made up for the model of a test. Raises UsageError or DataError."""
+    if calibration is None:
+        raise UsageError("ptq_check got no calibration data", place=test, remedy="Pass calibration=batches.")
+    # Only the accuracy gate needs labels, and refuses to go without; the others never look.
+    data = Batches(calibration, [] if evaluation is None else evaluation, name=KIND)
+    shape = latency_shape or _one_image(data)
+    suite = Suite(
+        name=re.sub(r"[^\w.-]+", "_", test, flags=re.ASCII),
+        variants={KIND: Variant(model=lambda: model, data=data)},
+        qconfigs=(qconfig,),
+        latency_shape=shape,
+    )
+    return Selection(suite, None, test, KIND, None, (qconfig,))
+
+
+def registered_selection(test: str, model: str, data: str | None, tables: Tables) -> Selection:
+    """A selection for `@pytest.mark.ptq(model=NAME, data=NAME)`. Raises UsageError or UnknownNameError."""
+    if data is None:
+        raise UsageError(f"model={model!r} comes without data", place=test, remedy="Add data=NAME to the marker.")
+    for kind, name, table in (("model", model, tables.models), ("kind of data", data, tables.datasets)):
+        if name not in table:
+            raise UnknownNameError(kind, name, table, place=test)
+    variant = Variant(model=tables.models[model], data=tables.datasets[data])
+    suite = Suite(name=re.sub(r"[^\w.-]+", "_", model, flags=re.ASCII), variants={data: variant})
+    return Selection(suite, None, test, data, None, ())
+
+
+def _one_image(data: Batches) -> tuple[int, ...]:
+    """The shape of a calibration batch, with a single image in it."""
+    for batch in data.load().calibration():
+        return (1, *batch.shape[1:])
+    raise DataError("the loader gives no batches", place=f"{KIND}, calibration", remedy="Check its folder or filter.")

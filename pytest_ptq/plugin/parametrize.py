@@ -1,0 +1,63 @@
+"""One test item per qconfig, for gates and for a user's own tests alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_ptq.plugin.collect import SuiteModule
+from pytest_ptq.plugin.marker import DEFAULT_QCONFIGS, read_marker
+from pytest_ptq.plugin.own import registered_selection
+from pytest_ptq.plugin.selection import Selection
+from pytest_ptq.plugin.session import session_of
+from pytest_ptq.qconfig import QConfig, get_qconfig
+
+
+def selections_of(node: pytest.Item | pytest.Collector) -> tuple[Selection, ...]:
+    """The suites that a test is about.
+
+    A gate belongs to the suite of its module; a test with the marker to the suite or the registered model that the
+    marker names, or to none when it brings a model of its own; any other test to every selected suite.
+    """
+    session = session_of(node.config)
+    module = node.getparent(SuiteModule)
+    if module is not None:
+        return (module.selection,)
+    marker = read_marker(node)
+    if marker is None:
+        return session.selections
+    if marker.suite is not None:
+        return (session.named(marker.suite, marker.data),)
+    if marker.model is not None:
+        return (registered_selection(node.nodeid, marker.model, marker.data, session.tables),)
+    return ()
+
+
+def qconfigs_of(node: pytest.Item | pytest.Collector, selection: Selection | None) -> tuple[QConfig, ...]:
+    """The qconfigs that a test is repeated for: those of its marker, or else of its suite."""
+    registered = session_of(node.config).tables.qconfigs
+    marker = read_marker(node)
+    if marker is not None and marker.qconfigs:
+        return tuple(get_qconfig(qconfig, registered) for qconfig in marker.qconfigs)
+    if selection is not None:
+        return selection.qconfigs
+    return tuple(get_qconfig(name, registered) for name in DEFAULT_QCONFIGS) if marker is not None else ()
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Parametrize by name, so that ids, `-k` and pytest-benchmark's JSON show just the name."""
+    wants_qconfig = "ptq_qconfig" in metafunc.fixturenames
+    if not wants_qconfig and "_ptq_selection" not in metafunc.fixturenames:
+        return
+    node = metafunc.definition
+    selections = selections_of(node)
+    if len(selections) > 1 and wants_qconfig:
+        pairs = [(s.suite.name, q.name) for s in selections for q in qconfigs_of(node, s)]
+        ids = [f"{suite}-{qconfig}" for suite, qconfig in pairs]
+        metafunc.parametrize(("_ptq_selection", "ptq_qconfig"), pairs, ids=ids, indirect=True)
+    elif len(selections) > 1:
+        names = [s.suite.name for s in selections]
+        metafunc.parametrize("_ptq_selection", names, ids=names, indirect=True)
+    elif wants_qconfig:
+        names = [q.name for q in qconfigs_of(node, selections[0] if selections else None)]
+        if names:  # without any, the fixture says what is missing
+            metafunc.parametrize("ptq_qconfig", names, ids=names, indirect=True)

@@ -1,0 +1,92 @@
+"""What a gate item found, and its form while it travels in a test report from a pytest-xdist worker to the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_ptq.judge.gates import overall
+from pytest_ptq.metrics import Verdict
+from pytest_ptq.store.record import QConfigRecord, RunRecord
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate of one qconfig.
+
+    Args:
+        gate: its name.
+        record: what was measured, judged or impossible.
+        from_suite: False for a model that a test brings along; such a result has no baseline file.
+        nodeid: the test item.
+    """
+
+    gate: str
+    record: QConfigRecord
+    from_suite: bool
+    nodeid: str
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The most serious verdict; None when nothing could be judged."""
+        return overall(self.record.judgements.values())
+
+    def fails(self, *, strict: bool) -> bool:
+        """Whether it fails its test. What is inconclusive fails under `--ptq-strict` only."""
+        if self.record.errors or self.verdict in (None, Verdict.FAIL, Verdict.NO_BASELINE):
+            return True
+        return strict and self.verdict is Verdict.INCONCLUSIVE
+
+
+def to_wire(results: Iterable[GateResult]) -> list[dict[str, Any]]:
+    """Plain values only: the text of a run record, and what stands beside it."""
+    return [
+        {
+            "gate": result.gate,
+            "from_suite": result.from_suite,
+            "nodeid": result.nodeid,
+            "record": RunRecord(machine={}, versions={}, results=(result.record,)).to_json(),
+        }
+        for result in results
+    ]
+
+
+def from_wire(wire: Iterable[Mapping[str, Any]]) -> list[GateResult]:
+    """The inverse of `to_wire`."""
+    return [GateResult(**{**plain, "record": RunRecord.from_json(plain["record"]).results[0]}) for plain in wire]
+
+
+def merge(results: Iterable[GateResult]) -> tuple[QConfigRecord, ...]:
+    """One record for each suite, kind of data and qconfig, in the order in which they were first met."""
+    merged: dict[tuple[str, str, str], QConfigRecord] = {}
+    for result in results:
+        record = result.record
+        key = (record.suite, record.data, record.qconfig)
+        merged[key] = _joined(merged[key], record) if key in merged else record
+    return tuple(merged.values())
+
+
+def _joined(first: QConfigRecord, second: QConfigRecord) -> QConfigRecord:
+    return replace(
+        first,
+        reduce_range=second.reduce_range if first.reduce_range is None else first.reduce_range,
+        measurements={**first.measurements, **second.measurements},
+        judgements={**first.judgements, **second.judgements},
+        fp32_layers=first.fp32_layers or second.fp32_layers,
+        worst_layers=first.worst_layers or second.worst_layers,
+        errors=tuple(dict.fromkeys((*first.errors, *second.errors))),
+    )
+
+
+def properties(result: GateResult) -> list[tuple[str, str]]:
+    """JUnit properties of the item: every measurement with its unit in the key, the limits and the verdict."""
+    found: list[tuple[str, str]] = []
+    for key, measurement in result.record.measurements.items():
+        beside = {"": measurement.value, "_low": measurement.low, "_high": measurement.high}
+        found += [(f"{key}{end}", repr(value)) for end, value in beside.items() if value is not None]
+    for key, judgement in result.record.judgements.items():
+        if judgement.limit is not None:
+            found.append((f"{key}_limit", repr(judgement.limit.bound)))
+    verdict = result.verdict
+    return [*found, ("ptq_verdict", verdict.value if verdict else "error")]

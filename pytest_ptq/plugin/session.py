@@ -1,0 +1,140 @@
+"""What one pytest session knows: settings, suites, models that are built once, and the results of every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_ptq.errors import UsageError
+from pytest_ptq.measure.machine import Machine, describe_machine
+from pytest_ptq.plugin.baseline import Book
+from pytest_ptq.plugin.options import Settings, read_settings
+from pytest_ptq.plugin.progress import progress_display
+from pytest_ptq.plugin.results import GateResult
+from pytest_ptq.plugin.selection import Selection, Tables, gather_tables, select, select_all
+
+if TYPE_CHECKING:
+    from pytest_ptq.qconfig import QConfig
+    from pytest_ptq.runner import Progress, SuiteRun
+
+KEY = pytest.StashKey["PTQSession"]()
+RESULTS = pytest.StashKey[list[GateResult]]()
+"""On an item: what its gates found."""
+
+
+@dataclass
+class PTQSession:
+    """Lives in the config's stash. `results`, `problems` and `notes` fill up on the controller only."""
+
+    config: pytest.Config
+    settings: Settings
+    tables: Tables
+    selections: tuple[Selection, ...]
+    progress: Progress
+    results: list[GateResult] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What went wrong beside the tests, one sentence each: the run ends with a non-zero status."""
+    notes: list[str] = field(default_factory=list)
+    """What the summary says below the table."""
+    misuse: list[str] = field(default_factory=list)
+    """Usage errors met while collecting."""
+    modules: set[str] = field(default_factory=set)
+    """Ids of the suites that pytest came across."""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _runs: dict[tuple[str, str, str | None], SuiteRun] = field(default_factory=dict)
+    _named: dict[tuple[str, str | None], Selection] = field(default_factory=dict)
+    _saved: set[tuple[str, str]] = field(default_factory=set)
+
+    @cached_property
+    def machine(self) -> Machine:
+        return describe_machine(self.settings.threads)
+
+    @cached_property
+    def book(self) -> Book:
+        return Book(self.config.rootpath, self.settings, self.machine.key)
+
+    def named(self, name: str, data: str | None) -> Selection:
+        """The suite that a marker names: the selected one, or one loaded for the purpose."""
+        for selection in self.selections:
+            if selection.suite.name == name and data is None:
+                return selection
+        if (name, data) not in self._named:
+            self._named[name, data] = select(self.config, self.settings, self.tables, name, data)
+        return self._named[name, data]
+
+    def run(self, selection: Selection) -> SuiteRun:
+        """The suite's run: one for the whole session, so that everything in it is built once."""
+        key = (selection.nodeid, selection.kind, selection.argument)
+        if key not in self._runs:
+            self._runs[key] = self.fresh_run(selection)
+        return self._runs[key]
+
+    def fresh_run(self, selection: Selection) -> SuiteRun:
+        """A run that nobody else gets, for a model that a test brings along."""
+        from pytest_ptq.measure.machine import check_installation
+        from pytest_ptq.runner import SuiteRun
+
+        check_installation()
+        return SuiteRun(
+            selection.suite,
+            selection.kind,
+            argument=selection.argument,
+            weights=self.settings.weights if selection.path is not None else None,
+            threads=self.machine.threads,
+            progress=self.progress,
+        )
+
+    def refuse_latency_beside_others(self) -> None:
+        """Raises UsageError on a worker of pytest-xdist that has company: the others would be measured as well."""
+        if worker_count(self.config) > 1:
+            raise UsageError(
+                "latency is not measured beside other work",
+                stage="latency",
+                remedy="Run without -n or with --ptq-latency off.",
+            )
+
+    def save_once(self, run: SuiteRun, selection: Selection, qconfig: QConfig) -> None:
+        """Write the int8 model of a qconfig to `--ptq-save`, the first time it is judged."""
+        folder, key = self.settings.save, (selection.nodeid, qconfig.name)
+        if folder is None or key in self._saved:
+            return
+        self._saved.add(key)
+        run.save(qconfig, folder)
+
+
+def session_of(config: pytest.Config) -> PTQSession:
+    return config.stash[KEY]
+
+
+def open_session(config: pytest.Config) -> PTQSession:
+    """Read options, hooks and suites. Raises PTQError for what cannot be."""
+    settings, tables = read_settings(config), gather_tables(config)
+    if settings.update is not None and is_distributed(config):
+        raise UsageError(
+            "baselines are not updated by several workers",
+            place="--ptq-update-baseline",
+            remedy="Run without -n.",
+        )
+    selections = select_all(config, settings, tables)
+    session = PTQSession(config, settings, tables, selections, progress_display(config))
+    config.stash[KEY] = session
+    return session
+
+
+def worker_count(config: pytest.Config) -> int:
+    """Processes that run tests at this moment, as a worker of pytest-xdist sees it; 1 without xdist."""
+    return int(getattr(config, "workerinput", {}).get("workercount", 1))
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def is_distributed(config: pytest.Config) -> bool:
+    """True on the controller and on the workers of a run with pytest-xdist."""
+    return is_worker(config) or config.getoption("dist", "no") != "no"
