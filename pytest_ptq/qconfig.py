@@ -35,7 +35,7 @@ class QConfig:
     def __post_init__(self) -> None:
         _check("activation observer", self.activation_observer, OBSERVERS, self.name)
         _check("weight granularity", self.weight_granularity, GRANULARITIES, self.name)
-        if isinstance(self.fp32_layers, str):
+        if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked
             raise UsageError("fp32_layers is a single string", place=f"qconfig {self.name}", remedy="Give a tuple.")
 
 

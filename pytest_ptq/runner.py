@@ -2,22 +2,258 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_ptq.metrics import Measurement
-from pytest_ptq.qconfig import QConfig
-from pytest_ptq.suite import Dataset, Suite
+from pytest_ptq.errors import MeasurementError, UnknownNameError
+from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, Measurement
+from pytest_ptq.qconfig import QConfig, get_qconfig
+from pytest_ptq.suite import Dataset, Suite, Variant
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-T = TypeVar("T")
-Progress = Callable[[Iterable[T], str, int | None], Iterator[T]]
+    from pytest_ptq.engine.calibrate import Calibration
+    from pytest_ptq.engine.convert import QuantizedModule
+    from pytest_ptq.engine.freeze import FrozenModule
+    from pytest_ptq.engine.fuse import FusedModule
+    from pytest_ptq.measure.latency import LatencySamples
+
+Progress: TypeAlias = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
 """progress(iterable, title, total) yields the items and shows how far it is."""
 
+WORST_LAYERS = 3
+LAYER_IMAGES = 64
+"""How many calibration images the per-layer errors are computed on."""
 
-def silent(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+
+def silent(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
+    """Progress for those who want none."""
     yield from items
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer in int8: SQNR of its output in dB, and what the logits gain in dB when it alone stays in fp32."""
+
+    name: str
+    kind: str
+    sqnr_db: float
+    gain_db: float | None = None
+
+
+class SuiteRun:
+    """One suite on one kind of data. Whatever is expensive is computed when first asked for, once, and kept.
+
+    Args:
+        suite: what to run.
+        kind: which of its variants; the first one by default.
+        argument: what stood behind `=` in the data specification.
+        weights: a state dict to load instead of the variant's own weights.
+        threads: threads for latency; as many as torch uses by default.
+        progress: shows calibration, evaluation and latency going by.
+        qconfigs: further qconfigs by name, beside the presets.
+
+    Raises:
+        UnknownNameError: the suite has no such variant, or names an unknown qconfig.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        kind: str | None = None,
+        argument: str | None = None,
+        weights: Path | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+        qconfigs: Mapping[str, QConfig] | None = None,
+    ) -> None:
+        self.suite, self.argument, self.weights, self._threads, self.progress = (
+            suite,
+            argument,
+            weights,
+            threads,
+            progress,
+        )
+        self.kind = kind if kind is not None else next(iter(suite.variants))
+        if self.kind not in suite.variants:
+            raise UnknownNameError("kind of data", self.kind, suite.variants, place=f"suite {suite.name}")
+        self.qconfigs = tuple(get_qconfig(q, qconfigs) for q in suite.qconfigs)
+        self._calibration: Calibration | None = None
+        self._quantized: dict[QConfig, QuantizedModule] = {}
+        self._measured: dict[tuple[str, QConfig], Mapping[str, Measurement]] = {}
+        self._latency: dict[QConfig, LatencySamples] = {}
+
+    @property
+    def variant(self) -> Variant:
+        return self.suite.variants[self.kind]
+
+    @cached_property
+    def threads(self) -> int:
+        import torch
+
+        return self._threads or torch.get_num_threads()
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The fp32 model as its source builds it, in eval mode. Raises WeightsError, SuiteError, InstallationError."""
+        from pytest_ptq.measure.machine import check_installation
+        from pytest_ptq.sources import build_model
+
+        check_installation()
+        return build_model(self.variant.model, self.weights)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self.variant.data.load(self.argument)
+
+    @cached_property
+    def fused(self) -> FusedModule:
+        from pytest_ptq import engine
+
+        return engine.fuse(self.model)
+
+    @cached_property
+    def fp32(self) -> FrozenModule:
+        """The fair fp32 model: folded, channels last, same executor."""
+        from pytest_ptq import engine
+
+        return engine.freeze(self.fused)
+
+    def quantized(self, qconfig: QConfig) -> QuantizedModule:
+        """The int8 model. All qconfigs of the suite share one calibration pass over the data."""
+        from pytest_ptq.engine import pipeline
+
+        if qconfig not in self._quantized:
+            prepared = pipeline.prepare(self.fused, qconfig)
+            self._quantized[qconfig] = pipeline.convert(prepared, self._calibrated(qconfig))
+        return self._quantized[qconfig]
+
+    def _calibrated(self, qconfig: QConfig) -> Calibration:
+        """Statistics that serve `qconfig`: collected with histograms when any qconfig of the suite needs them."""
+        from pytest_ptq.engine import pipeline
+
+        if self._calibration is None:
+            observers = {q.activation_observer for q in (*self.qconfigs, qconfig)}
+            richest = "histogram" if "histogram" in observers else qconfig.activation_observer
+            # Layers kept in fp32 by one qconfig are observed for the others.
+            prepared = pipeline.prepare(self.fused, replace(qconfig, activation_observer=richest, fp32_layers=()))
+            self._calibration = pipeline.calibrate(prepared, self.dataset.calibration(), self.progress)
+        return self._calibration
+
+    @cached_property
+    def _fp32_logits(self) -> tuple[Tensor, Tensor]:
+        return self._evaluate(self.fp32, "evaluating fp32")
+
+    def _evaluate(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
+        from pytest_ptq.measure.accuracy import collect_logits
+
+        batches = self.dataset.evaluation()
+        total = len(batches) if isinstance(batches, Sized) else None
+        return collect_logits(model, self.progress(batches, title, total))
+
+    def measure(self, gate: str, qconfig: QConfig) -> Mapping[str, Measurement]:
+        """What a gate is judged by, and what belongs beside it, keyed by metric.
+
+        Args:
+            gate: `accuracy`, `size`, `latency` or `coverage`.
+        """
+        table: Mapping[str, Callable[[QConfig], Mapping[str, Measurement]]] = {
+            "accuracy": self._accuracy,
+            "size": self._size,
+            "latency": self._latency_ratio,
+            "coverage": self._coverage,
+        }
+        if gate not in table:
+            raise UnknownNameError("gate", gate, table)
+        if (gate, qconfig) not in self._measured:
+            self._measured[gate, qconfig] = table[gate](qconfig)
+        return self._measured[gate, qconfig]
+
+    def _accuracy(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        from pytest_ptq.measure.accuracy import compare
+
+        quantized = self.quantized(qconfig)
+        fp32, labels = self._fp32_logits
+        int8, _ = self._evaluate(quantized, f"evaluating {qconfig.name}")
+        return compare(fp32, int8, labels)
+
+    def _size(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        from pytest_ptq.engine.artifact import serialized_bytes
+        from pytest_ptq.measure.size import size_measurements
+
+        leftover = self._covered(qconfig).fp32_parameters
+        return size_measurements(serialized_bytes(self.model), serialized_bytes(self.quantized(qconfig)), leftover)
+
+    def _covered(self, qconfig: QConfig) -> Any:
+        from pytest_ptq.engine.inspect import coverage
+
+        return coverage(self.fused, self.quantized(qconfig), self._first_images(1))
+
+    def _coverage(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        found = self._covered(qconfig)
+        if not found.total_macs:
+            raise MeasurementError(
+                "the model multiplies nothing", place=self.suite.name, remedy="Is it the right model?"
+            )
+        details = {"fp32_layers": len(found.fp32_layers), "fp32_parameters": found.fp32_parameters}
+        return {
+            INT8_MACS.key: Measurement(INT8_MACS, 100 * found.int8_macs / found.total_macs, details=details),
+            QDQ_PAIRS.key: Measurement(QDQ_PAIRS, float(found.detours)),
+        }
+
+    def latency_samples(self, qconfig: QConfig) -> LatencySamples:
+        """Interleaved fp32 and int8 times at the suite's latency shape, on random input."""
+        import torch
+
+        from pytest_ptq.measure.latency import measure_latency
+
+        if qconfig not in self._latency:
+            int8 = self.quantized(qconfig)
+            shape = self.suite.latency_shape
+            self._latency[qconfig] = measure_latency(
+                self.fp32,
+                int8,
+                lambda: torch.rand(shape, generator=torch.Generator().manual_seed(0)),
+                threads=self.threads,
+                progress=self.progress,
+            )
+        return self._latency[qconfig]
+
+    def _latency_ratio(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        from pytest_ptq.measure.latency import to_measurements
+
+        return to_measurements(self.latency_samples(qconfig))
+
+    def _first_images(self, count: int) -> Tensor:
+        from pytest_ptq.engine.calibrate import check_batch
+
+        for number, batch in enumerate(self.dataset.calibration()):
+            return check_batch(batch, number)[:count]
+        raise MeasurementError("there is no calibration image", place=self.suite.name)
+
+    def layers(self, qconfig: QConfig) -> tuple[LayerRow, ...]:
+        """Every int8 layer, worst SQNR first; the worst few with what the logits gain when they stay in fp32."""
+        from pytest_ptq.engine.inspect import gains, layer_errors
+
+        quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
+        rows = sorted(layer_errors(self.fused, quantized, x), key=lambda row: row.sqnr_db)
+        worst = gains(self.fused, quantized, self._calibrated(qconfig), rows[:WORST_LAYERS], x)
+        return tuple(LayerRow(r.layer, r.kind, r.sqnr_db, r.gain_db) for r in (*worst, *rows[WORST_LAYERS:]))
+
+    def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:
+        """(layer, reason) of what stayed in fp32."""
+        return self.quantized(qconfig).plan.fp32_layers
+
+    def reduce_range(self, qconfig: QConfig) -> bool:
+        """Whether activations were kept within seven bits."""
+        return self.quantized(qconfig).plan.reduce_range
+
+    def save(self, qconfig: QConfig, folder: Path) -> Path:
+        """Write the int8 model that is judged, as `<suite>_<qconfig>.safetensors`."""
+        from pytest_ptq import engine
+
+        return engine.save(self.quantized(qconfig), folder / f"{self.suite.name}_{qconfig.name}.safetensors")

@@ -5,10 +5,11 @@
     python tools/train_reference.py resnet50 --data ... --export     # writes the fp16 safetensors
 
 Training is seeded and resumable: every random draw of an epoch comes from (seed, epoch), and a checkpoint is
-written after each epoch, so a run that was stopped goes on as if it had not been. The recipe is plain: SGD with
-Nesterov momentum, a one-cycle learning rate (Smith and Topin, arXiv 1708.07120) whose rise is the warm-up,
-zero-initialised residual branches (Goyal et al., arXiv 1706.02677, section 5.1), horizontal flips and shifts of
-up to two pixels. The result is bit-exact only on one kind of CPU and thread count; the shipped files are the truth.
+written after each epoch, so a run that was stopped goes on as if it had not been. The recipes are plain: SGD with
+Nesterov momentum or AdamW, a one-cycle learning rate (Smith and Topin, arXiv 1708.07120) whose rise is the
+warm-up, zero-initialised residual branches (Goyal et al., arXiv 1706.02677, section 5.1), horizontal flips and
+shifts of up to two pixels. The result is bit-exact only on one kind of CPU and thread count; the shipped
+files are the truth.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class Recipe:
     weight_decay: float = 5e-4
     warm_up: float = 0.25
     seed: int = 2017
+    optimizer: str = "sgd"
 
 
 RECIPES = {
     "resnet50": Recipe(epochs=10, max_lr=0.08, bf16=True),
-    "mobilenet_v2": Recipe(epochs=16, max_lr=0.10, bf16=False, weight_decay=1e-4),
+    # With SGD at 0.1 the same 16 epochs end at 89.65 %, still underfitting (training loss about 0.3).
+    "mobilenet_v2": Recipe(epochs=16, max_lr=3e-3, bf16=False, weight_decay=0.02, optimizer="adamw"),
     "mobilenet_v3_small": Recipe(epochs=16, max_lr=0.15, bf16=False, weight_decay=1e-4),
 }
 
@@ -110,13 +113,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, recipe.weight_decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0)
+    return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+
+
 def train(name: str, data: Path, work: Path) -> nn.Module:
     recipe = RECIPES[name]
     torch.manual_seed(recipe.seed)
     model = build(name)
     images, labels = read_split(data, "train")
     test_images, test_labels = read_split(data, "t10k")
-    optimizer = torch.optim.SGD(parameter_groups(model, recipe.weight_decay), lr=0.0, momentum=0.9, nesterov=True)
+    optimizer = make_optimizer(model, recipe)
     steps = len(images) // recipe.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.max_lr, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up, cycle_momentum=False
@@ -132,7 +142,8 @@ def train(name: str, data: Path, work: Path) -> nn.Module:
     for epoch in range(first, recipe.epochs):
         model.train()
         torch.manual_seed(recipe.seed * 1000 + epoch)  # dropout
-        bar = tqdm(epoch_batches(images, labels, recipe, epoch), total=steps, desc=f"{name} {epoch + 1}/{recipe.epochs}")
+        batches = epoch_batches(images, labels, recipe, epoch)
+        bar = tqdm(batches, total=steps, desc=f"{name} {epoch + 1}/{recipe.epochs}")
         for step, (x, y) in enumerate(bar):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16):
                 logits = model(x)
@@ -164,7 +175,7 @@ def save_checkpoint(
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def export(name: str, model: nn.Module, data: Path) -> None:

@@ -1,0 +1,159 @@
+"""Save and load of an int8 model: one safetensors file, its graph as JSON in the header.
+
+Loading runs no code from the file: what a graph may name is listed in `encoding`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, fx, nn
+
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.convert import QuantizedModule, mark_overwrites
+from pytest_ptq.engine.encoding import FUNCTIONS, METHODS, decode, decode_layer, encode, encode_layer, encode_node
+from pytest_ptq.engine.graph import finish
+from pytest_ptq.errors import StoreError
+
+SCHEMA = 1
+
+
+def save(model: QuantizedModule, path: str | os.PathLike[str]) -> Path:
+    """Write an int8 model, atomically. Raises StoreError when it cannot be stored or the place is not writable."""
+    target = Path(path)
+    payload = to_bytes(model)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(payload)
+            Path(partial).replace(target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"cannot write the model: {error.strerror}", place=str(target)) from error
+    return target
+
+
+def to_bytes(model: QuantizedModule) -> bytes:
+    """The file's content. Its length is what the size gate measures."""
+    if not isinstance(model, QuantizedModule):
+        raise StoreError(
+            f"save was given a {type(model).__name__}", remedy="Give it what quantize or convert returned."
+        )
+    tensors: dict[str, Tensor] = {}
+    layers = {
+        str(node.target): encode_layer(str(node.target), model.get_submodule(str(node.target)), tensors)
+        for node in model.graph.nodes
+        if node.op == "call_module"
+    }
+    constants: dict[str, Any] = {}
+    for node in model.graph.nodes:
+        if node.op == "get_attr":
+            constants[str(node.target)] = encode(_attribute(model, str(node.target)), str(node.target), tensors)
+    graph = {
+        "nodes": [encode_node(node) for node in model.graph.nodes], "layers": layers, "constants": constants,
+        "environment": _environment(model),
+    }  # fmt: skip
+    header = {
+        "format": "pytest-ptq int8 model",
+        "schema": str(SCHEMA),
+        "graph": json.dumps(graph, separators=(",", ":")),
+    }
+    return safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
+
+
+def load(path: str | os.PathLike[str]) -> fx.GraphModule:
+    """Read an int8 model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
+
+    Warns when it was made for another torch, or without reduce_range for a CPU that does not saturate and this one
+    does. Raises StoreError when the file is missing, damaged or not of this kind.
+    """
+    place = str(path)
+    try:
+        with safetensors.safe_open(place, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StoreError(f"not a readable model ({error})", place=place) from error
+    if header.get("format") != "pytest-ptq int8 model" or header.get("schema") != str(SCHEMA):
+        raise StoreError(
+            f"not an int8 model of schema {SCHEMA}", place=place, remedy="Save it again with this version."
+        )
+    try:
+        stored = json.loads(header["graph"])
+        model = _decode_graph(stored, tensors)
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise StoreError(f"the stored graph is damaged ({type(error).__name__}: {error})", place=place) from error
+    _compare_environment(stored["environment"], place)
+    return model
+
+
+def size_mb(model: nn.Module) -> float:
+    """Serialized size in MB (10**6 bytes): an int8 model as `save` writes it, any other as safetensors of its state."""
+    return serialized_bytes(model) / 1e6
+
+
+def serialized_bytes(model: nn.Module) -> int:
+    """Exact number of bytes of the serialized model."""
+    if isinstance(model, QuantizedModule):
+        return len(to_bytes(model))
+    state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+    return len(safetensors.torch.save(state))
+
+
+def _environment(model: QuantizedModule) -> dict[str, Any]:
+    return {
+        "torch": torch.__version__, "engine": kernels.ENGINE, "isa": torch.backends.cpu.get_cpu_capability(),
+        "reduce_range": model.plan.reduce_range, "qconfig": model.qconfig.name,
+    }  # fmt: skip
+
+
+def _compare_environment(made: dict[str, Any], place: str) -> None:
+    minor = ".".join(torch.__version__.split(".")[:2])
+    if not str(made.get("torch", "")).startswith(f"{minor}."):
+        warnings.warn(f"{place} was made with torch {made.get('torch')}, this is {torch.__version__}", stacklevel=3)
+    if kernels.saturates_int16() and not made.get("reduce_range"):
+        warnings.warn(
+            f"{place} was made without reduce_range, and this CPU's kernels saturate in int16: quantize it again here",
+            stacklevel=3,
+        )
+
+
+def _attribute(model: nn.Module, target: str) -> Any:
+    owner, _, name = target.rpartition(".")
+    return getattr(model.get_submodule(owner), name)
+
+
+def _decode_graph(stored: dict[str, Any], tensors: dict[str, Tensor]) -> QuantizedModule:
+    graph = fx.Graph()
+    nodes: dict[str, fx.Node] = {}
+    for item in stored["nodes"]:
+        target = item["target"]
+        if item["op"] == "call_function":
+            target = FUNCTIONS[target]
+        elif item["op"] == "call_method" and target not in METHODS:
+            raise StoreError(f"the method {target} is not allowed in a stored graph")
+        args = tuple(decode(a, tensors, nodes) for a in item["args"])
+        kwargs = {k: decode(v, tensors, nodes) for k, v in item["kwargs"].items()}
+        node = graph.create_node(item["op"], target, args, kwargs, item["name"])
+        node.meta["layer"] = item["layer"]
+        nodes[item["name"]] = node
+    root: dict[str, Any] = {path: decode_layer(layer, tensors) for path, layer in stored["layers"].items()}
+    root |= {path: decode(value, tensors, {}) for path, value in stored["constants"].items()}
+    model = QuantizedModule(root, graph)
+    mark_overwrites(model)
+    finish(model)
+    return model

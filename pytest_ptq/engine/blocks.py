@@ -1,0 +1,138 @@
+"""Float layers after fusion: a convolution or linear layer with everything that will run in its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pytest_ptq.engine.activations import ACTIVATIONS
+
+Pair = tuple[int, int]
+
+
+class Block(nn.Module):
+    """What ConvBlock and LinearBlock share: weight, bias, an activation, perhaps a residual."""
+
+    weight: Tensor
+    bias: Tensor | None
+    prefix = "Block"
+    suffix = ""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, activation: str = "none", adds: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        self.activation, self.adds = activation, adds
+
+    def _get_name(self) -> str:
+        return f"{self.prefix}{'Add' if self.adds else ''}{ACTIVATIONS[self.activation].title}{self.suffix}"
+
+    def _compute(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = self._compute(x)
+        if residual is not None:
+            y = y + residual
+        return ACTIVATIONS[self.activation].function(y)
+
+    def macs(self, output: Tensor) -> int:
+        """Multiply-accumulates for one call whose result was `output`."""
+        raise NotImplementedError
+
+
+class ConvBlock(Block):
+    """2-d convolution with folded batch norm, an activation and perhaps a residual added before it."""
+
+    prefix, suffix = "Conv", "2d"
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+        activation: str = "none",
+        adds: bool = False,
+    ) -> None:
+        super().__init__(weight, bias, activation, adds)
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def _compute(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def macs(self, output: Tensor) -> int:
+        return output.numel() * self.weight[0].numel()
+
+    def extra_repr(self) -> str:
+        return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
+
+
+class LinearBlock(Block):
+    """Linear layer with an activation."""
+
+    prefix = "Linear"
+
+    def _compute(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def macs(self, output: Tensor) -> int:
+        return output.numel() * self.weight.shape[1]
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}"
+
+
+def describe_conv(
+    weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, quantization: str = ""
+) -> str:
+    """Arguments of a convolution as torch prints them: `32, 64, kernel_size=(3, 3), stride=(1, 1), ...`."""
+    kernel = tuple(weight.shape[2:])
+    text = f"{weight.shape[1] * groups}, {weight.shape[0]}, kernel_size={kernel}, stride={stride}{quantization}"
+    for name, value, usual in (("padding", padding, (0, 0)), ("dilation", dilation, (1, 1)), ("groups", groups, 1)):
+        if value != usual:
+            text += f", {name}={value}"
+    return text
+
+
+def conv_block(conv: nn.Conv2d) -> ConvBlock:
+    """A block that computes what `conv` does, with padding given as numbers."""
+    kernel, dilation = conv.weight.shape[2:], conv.dilation
+    padding = conv.padding
+    if padding == "same":
+        padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
+    elif padding == "valid":
+        padding = (0, 0)
+    return ConvBlock(
+        conv.weight, conv.bias, _pair(conv.stride), _pair(padding), _pair(dilation), conv.groups
+    )  # fmt: skip
+
+
+def _pair(value: Sequence[int] | str) -> Pair:
+    assert not isinstance(value, str), value
+    first, second = value
+    return int(first), int(second)
+
+
+def fold_batch_norm(block: Block, norm: nn.BatchNorm2d) -> None:
+    """Take a batch norm in eval mode into the block before it (Jacob et al., arXiv 1712.05877, section 3.2).
+
+    Computed in float64: the running variance of a dead channel can be tiny, and its reciprocal large.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("batch norm without running statistics")
+    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if norm.weight is not None:
+        gain = gain * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * gain
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach().double()
+    dtype = block.weight.dtype
+    weight = block.weight.double() * gain.view(-1, *[1] * (block.weight.ndim - 1))
+    block.bias = (shift if block.bias is None else block.bias.double() * gain + shift).to(dtype)
+    block.weight = weight.to(dtype)

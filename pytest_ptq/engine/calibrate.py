@@ -1,0 +1,125 @@
+"""Observed graph + batches -> Calibration: statistics leave the graph as an immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from pytest_ptq.engine.affine import QParams, choose_qparams
+from pytest_ptq.engine.observe import PreparedModule
+from pytest_ptq.engine.observers import OBSERVERS, Statistics
+from pytest_ptq.engine.plan import QuantPlan
+from pytest_ptq.errors import DataError, PTQError, QuantizationError
+
+Progress = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Statistics by tensor name. One calibration serves every qconfig whose observers need no more than it holds."""
+
+    statistics: Mapping[str, Statistics]
+    images: int
+
+    def qparams(self, plan: QuantPlan) -> dict[str, QParams]:
+        """Scale and zero point of every tensor that the plan observes.
+
+        Raises:
+            QuantizationError: a tensor was not calibrated, or without the histogram that its observer needs.
+        """
+        chosen: dict[str, QParams] = {}
+        for name, spec in plan.observed.items():
+            row, seen = OBSERVERS[spec.observer], self.statistics.get(name)
+            if seen is None or (row.needs_histogram and seen.counts is None):
+                raise QuantizationError(
+                    f"the calibration holds nothing that the {spec.observer} observer could use",
+                    stage="calibrate",
+                    place=name,
+                    remedy="Calibrate with this qconfig, or with one that collects histograms.",
+                )
+            chosen[name] = choose_qparams(*row.choose_range(seen, spec.bounds), spec.bounds)
+        return chosen
+
+
+def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progress | None = None) -> Calibration:
+    """Feed batches through a prepared model.
+
+    Args:
+        prepared: from `prepare`.
+        batches: tensors (N, C, H, W), or (tensor, labels) pairs as a DataLoader gives them.
+        progress: called as progress(batches, title, total); must yield the batches.
+
+    Raises:
+        DataError: no batch at all, or one that is no tensor, holds NaN or Inf, or does not fit the model.
+    """
+    total = len(batches) if isinstance(batches, Sized) else None
+    shown = progress(batches, "calibrating", total) if progress else iter(batches)
+    images = 0
+    with torch.inference_mode():
+        for number, batch in enumerate(shown):
+            x = check_batch(batch, number)
+            run_stage(prepared, x, f"calibration batch {number}")
+            images += len(x)
+    if not images:
+        raise DataError("no calibration batch", stage="calibrate", remedy="Give at least one batch of real inputs.")
+    return collected(prepared, images)
+
+
+def collected(prepared: PreparedModule, images: int = 0) -> Calibration:
+    """What the observers of a prepared model have seen, also when a person ran it by hand."""
+    return Calibration({name: observer.statistics() for name, observer in prepared.observers().items()}, images)
+
+
+def check_batch(batch: Any, number: int, kind: str = "calibration") -> Tensor:
+    """The input tensor of a batch, refused when it is none, empty or not finite."""
+    x = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+    place = f"{kind} batch {number}"
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"expected a tensor, found {type(x).__name__}", place=place, remedy="Yield tensors or (tensor, labels)."
+        )
+    if not x.numel():
+        raise DataError(f"the batch is empty (shape {tuple(x.shape)})", place=place)
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        raise DataError(
+            "the batch holds NaN or Inf", place=place, remedy="Clean the data: one such value spoils every range."
+        )
+    return x
+
+
+class _Locating(fx.Interpreter):
+    """Runs a graph node by node, so that a failure can name the layer."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extra_traceback = False
+        self.current: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.current = n
+        return super().run_node(n)
+
+
+def run_stage(module: fx.GraphModule, x: Tensor, place: str) -> Any:
+    """Run a stage on one batch. Raises DataError naming batch and layer when the batch does not fit."""
+    runner = _Locating(module)
+    try:
+        return runner.run(x)
+    except PTQError:
+        raise
+    except Exception as error:
+        node = runner.current
+        layer = node.meta.get("layer", node.name) if node is not None else "?"
+        raise DataError(
+            f"input of shape {tuple(x.shape)} and type {x.dtype} does not fit: {_first_line(error)}",
+            place=f"{place}, layer {layer}",
+            remedy="Give batches shaped as the model was trained on.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

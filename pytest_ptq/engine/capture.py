@@ -1,0 +1,125 @@
+"""nn.Module -> graph. The user's model is copied first and never modified."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import traceback
+from collections import OrderedDict
+
+import torch
+from torch import fx, nn
+
+from pytest_ptq.engine.graph import StageModule, finish, layer_of
+from pytest_ptq.engine.ops import find_op
+from pytest_ptq.errors import CaptureError, WeightsError
+
+
+class CapturedModule(StageModule):
+    stage = "captured"
+
+
+def capture(model: nn.Module) -> CapturedModule:
+    """Trace a model in eval mode symbolically (Reed et al., arXiv 2112.08429) into a graph of its layers.
+
+    Raises:
+        CaptureError: the model is in training mode, or its `forward` does what no graph can hold.
+        WeightsError: a weight is NaN or Inf.
+    """
+    _refuse_training(model)
+    _refuse_not_finite(model)
+    try:
+        copied = copy.deepcopy(model)
+    except Exception as error:
+        raise CaptureError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
+    tracer = fx.Tracer()
+    try:
+        graph = tracer.trace(copied)
+    except Exception as error:
+        raise CaptureError(
+            f"{_user_line(error)}: {type(error).__name__}: {_first_line(error)}",
+            place=type(model).__name__,
+            remedy="Control flow that depends on values or shapes cannot be captured: move it out of forward, or wrap "
+            "the part in a function marked with torch.fx.wrap; it then stays fp32.",
+        ) from error
+    captured = CapturedModule(copied, graph)
+    _name_nodes(captured)
+    _redirect_in_place(captured)
+    _allow_any_layout(captured)
+    finish(captured)
+    return captured
+
+
+def _refuse_training(model: nn.Module) -> None:
+    training = [name or type(model).__name__ for name, m in model.named_modules() if m.training]
+    if training:
+        raise CaptureError(
+            f"the model is in training mode ({training[0]})",
+            place=type(model).__name__,
+            remedy="Call model.eval() first: batch norm and dropout mean something else in training.",
+        )
+
+
+def _refuse_not_finite(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError("the weight holds NaN or Inf", place=name, remedy="Load a checkpoint that is finite.")
+
+
+def _user_line(error: BaseException) -> str:
+    """File and line of the innermost frame that belongs neither to torch nor to this package."""
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename and __file__ != f.filename
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "the model's forward"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".")
+
+
+def _name_nodes(captured: fx.GraphModule) -> None:
+    """Give every node the path a person knows it by: its module's, or its enclosing module's plus the op's name."""
+    for node in captured.graph.nodes:
+        if node.op == "call_module":
+            node.meta["layer"] = str(node.target)
+        elif node.op in ("call_function", "call_method"):
+            op = find_op(captured, node)
+            stack: OrderedDict[str, tuple[str, object]] = node.meta.get("nn_module_stack") or OrderedDict()
+            path = next(reversed(stack.values()))[0] if stack else ""
+            name = op.name if op else str(getattr(node.target, "__name__", node.target))
+            node.meta["layer"] = f"{path}.{name}" if path else name
+        else:
+            node.meta["layer"] = node.name
+    seen: dict[str, int] = {}
+    for node in captured.graph.nodes:
+        layer = node.meta["layer"]
+        seen[layer] = seen.get(layer, 0) + 1
+        if seen[layer] > 1:
+            node.meta["layer"] = f"{layer}#{seen[layer]}"
+
+
+def _redirect_in_place(captured: fx.GraphModule) -> None:
+    """`relu_(x)` changes x for everyone who reads it later: let them read the result, so that order matters no more."""
+    position = {node: i for i, node in enumerate(captured.graph.nodes)}
+    for node in captured.graph.nodes:
+        layer = layer_of(captured, node) if node.op == "call_module" else None
+        in_place = bool(getattr(layer, "inplace", False)) or bool(node.kwargs.get("inplace", False))
+        in_place |= node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
+        in_place |= node.target in (operator.iadd, operator.imul, operator.isub)
+        if in_place and node.args and isinstance(node.args[0], fx.Node):
+            source = node.args[0]
+            for user in list(source.users):
+                if position[user] > position[node]:
+                    user.replace_input_with(source, node)
+
+
+def _allow_any_layout(captured: fx.GraphModule) -> None:
+    """`view` needs one memory layout; `reshape` gives the same answer in all, and copies only where it has to."""
+    for node in captured.graph.nodes:
+        if node.op == "call_method" and node.target == "view" and not _is_dtype_view(node):
+            node.target = "reshape"
+
+
+def _is_dtype_view(node: fx.Node) -> bool:
+    return any(isinstance(a, torch.dtype) for a in (*node.args, *node.kwargs.values()))

@@ -1,0 +1,141 @@
+"""Graphs and layers as JSON and tensors, and back. Reading runs no code from the file.
+
+A graph may name only layers of this package, layers of `torch.nn`, and the functions and methods of the lists here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from pytest_ptq.engine import blocks, modules
+from pytest_ptq.engine.affine import QParams
+from pytest_ptq.engine.freeze import ToChannelsLast
+from pytest_ptq.engine.ops import OPS
+from pytest_ptq.errors import StoreError
+
+_OWN = {
+    c.__name__: c
+    for c in (
+        blocks.ConvBlock, blocks.LinearBlock, modules.Quantize, modules.DeQuantize, modules.QuantizedConv2d,
+        modules.QuantizedLinear, modules.QuantizedAdd, modules.QuantizedMul, modules.QuantizedMean,
+        modules.QuantizedMaxPool2d, modules.QuantizedClamp, ToChannelsLast,
+    )
+}  # fmt: skip
+_TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {
+    "operator": (operator, "getitem sub truediv floordiv neg matmul pow"),
+    "torch": (torch, "cat chunk split stack matmul bmm sigmoid tanh clamp"),
+    "F": (
+        F,
+        "avg_pool2d interpolate pad softmax gelu silu sigmoid layer_norm leaky_relu hardtanh elu batch_norm conv2d "
+        "linear scaled_dot_product_attention",
+    ),
+}
+"""What a stored graph may call beside the functions of the op table."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{f"{f.__module__}.{f.__name__}": f for op in OPS for f in op.functions},
+    **{f"{home}.{n}": getattr(module, n) for home, (module, names) in _TENSOR_FUNCTIONS.items() for n in names.split()},
+}
+NAME_OF = {f: name for name, f in FUNCTIONS.items()}
+METHODS = {m for op in OPS for m in op.methods} | {
+    "size", "dim", "chunk", "split", "sum", "sub", "div", "expand", "repeat", "softmax", "sigmoid", "tanh", "clamp",
+    "clamp_", "matmul", "bmm", "float", "t", "pow", "sqrt", "unflatten", "roll", "select", "narrow", "masked_fill",
+}  # fmt: skip
+_DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.float64, torch.uint8, torch.int64)}
+
+
+def encode_layer(path: str, layer: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A layer of this package by its constructor's arguments; one of torch.nn by its plain attributes and tensors."""
+    kind = type(layer).__name__
+    if _OWN.get(kind) is type(layer):
+        names = [n for n in inspect.signature(type(layer).__init__).parameters if n != "self"]
+        return {"own": kind, "arguments": {n: encode(getattr(layer, n), f"{path}.{n}", tensors) for n in names}}
+    if getattr(nn, kind, None) is not type(layer):
+        raise StoreError(f"a {kind} cannot be stored", place=path, remedy="Only layers of torch.nn can be.")
+    plain = {k: v for k, v in vars(layer).items() if not k.startswith("_") and k != "training"}
+    return {
+        "nn": kind,
+        "attributes": {k: encode(v, f"{path}.{k}", tensors) for k, v in plain.items()},
+        "tensors": {k: encode(v, f"{path}.{k}", tensors) for k, v in _own_tensors(layer).items()},
+        "children": {k: encode_layer(f"{path}.{k}", child, tensors) for k, child in layer.named_children()},
+    }
+
+
+def _own_tensors(layer: nn.Module) -> dict[str, Tensor | None]:
+    return {**layer._parameters, **layer._buffers}
+
+
+def encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[key] = value.detach()
+        return {"tensor": key}
+    if isinstance(value, QParams):
+        return {"qparams": [value.scale, value.zero_point, value.quant_min, value.quant_max]}
+    if isinstance(value, (tuple, list)):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [encode(v, f"{key}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, slice):
+        return {"slice": [encode(v, key, tensors) for v in (value.start, value.stop, value.step)]}
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise StoreError(f"a {type(value).__name__} cannot be stored", place=key)
+
+
+def decode(value: Any, tensors: dict[str, Tensor], nodes: dict[str, fx.Node]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    readers: dict[str, Callable[[Any], Any]] = {
+        "tensor": lambda c: tensors[c],
+        "qparams": lambda c: QParams(*c),
+        "tuple": lambda c: tuple(decode(v, tensors, nodes) for v in c),
+        "list": lambda c: [decode(v, tensors, nodes) for v in c],
+        "slice": lambda c: slice(*(decode(v, tensors, nodes) for v in c)),
+        "node": lambda c: nodes[c],
+        "dtype": lambda c: _DTYPES[c],
+    }
+    return readers[kind](content)
+
+
+def encode_node(node: fx.Node) -> dict[str, Any]:
+    target = node.target
+    if node.op == "call_function":
+        if target not in NAME_OF:
+            raise StoreError(f"the function {target} cannot be stored", place=node.meta.get("layer", node.name))
+        target = NAME_OF[target]
+    elif node.op == "call_method" and target not in METHODS:
+        raise StoreError(f"the method {target} cannot be stored", place=node.meta.get("layer", node.name))
+    none: dict[str, Tensor] = {}
+    return {
+        "name": node.name, "op": node.op, "target": str(target), "layer": node.meta.get("layer", node.name),
+        "args": [encode(a, node.name, none) for a in node.args],
+        "kwargs": {k: encode(v, node.name, none) for k, v in node.kwargs.items()},
+    }  # fmt: skip
+
+
+def decode_layer(stored: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    if "own" in stored:
+        return _OWN[stored["own"]](**{k: decode(v, tensors, {}) for k, v in stored["arguments"].items()})
+    kind = getattr(nn, stored["nn"])
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise StoreError(f"{stored['nn']} is no layer")
+    layer: nn.Module = kind.__new__(kind)
+    nn.Module.__init__(layer)
+    for name, value in stored["attributes"].items():
+        setattr(layer, name, decode(value, tensors, {}))
+    for name, value in stored["tensors"].items():
+        layer.register_buffer(name, decode(value, tensors, {}))
+    for name, child in stored["children"].items():
+        layer.add_module(name, decode_layer(child, tensors))
+    return layer.eval()

@@ -1,0 +1,74 @@
+"""The fair fp32 model: what int8 latency is held against.
+
+Batch norms folded, channels last, activations and residuals in the convolutions' own kernels, weights packed once,
+and the same executor as the int8 model. Beating a straw man says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.activations import ACTIVATIONS
+from pytest_ptq.engine.blocks import ConvBlock, describe_conv
+from pytest_ptq.engine.fuse import FusedModule, fuse
+from pytest_ptq.engine.graph import StageModule, call_nodes, finish, insert_after, layer_of, put_layer, stage_copy
+
+
+class FrozenModule(StageModule):
+    stage = "frozen"
+
+
+class FrozenConv2d(nn.Module):
+    """A ConvBlock with packed weights."""
+
+    def __init__(self, block: ConvBlock) -> None:
+        super().__init__()
+        self.block = [block]  # in a list: it only describes, and is no child
+        self.geometry: tuple[Any, ...] = (list(block.stride), list(block.padding), list(block.dilation), block.groups)
+        self.packed = kernels.pack_float_conv2d(block.weight, *self.geometry)
+        self.bias = block.bias
+        fusable = block.activation in kernels.FLOAT_ACTIVATIONS
+        self.inside = block.activation if fusable else "none"
+        self.outside = ACTIVATIONS["none" if fusable else block.activation].function
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is not None:
+            return kernels.float_conv2d_add(x, residual, self.packed, self.bias, self.geometry, self.inside == "relu")
+        return self.outside(kernels.float_conv2d(x, self.packed, self.bias, self.geometry, self.inside))
+
+    def _get_name(self) -> str:
+        return f"Frozen{self.block[0]._get_name()}"
+
+    def extra_repr(self) -> str:
+        b = self.block[0]
+        return describe_conv(b.weight, b.stride, b.padding, b.dilation, b.groups)
+
+
+class ToChannelsLast(nn.Module):
+    """Images into the memory layout in which every convolution here works."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def freeze(model: nn.Module) -> FrozenModule:
+    """The fastest fp32 form of a model that this executor can make."""
+    fused = model if isinstance(model, FusedModule) else fuse(model)
+    frozen = stage_copy(fused, FrozenModule)
+    for node in call_nodes(frozen):
+        block = layer_of(frozen, node)
+        if isinstance(block, ConvBlock):
+            put_layer(frozen, str(node.target), FrozenConv2d(block))
+    for node in [n for n in frozen.graph.nodes if n.op == "placeholder"]:
+        _lay_out(frozen, node)
+    finish(frozen)
+    return frozen
+
+
+def _lay_out(frozen: FrozenModule, node: fx.Node) -> None:
+    if node.users:
+        insert_after(frozen, node, f"{node.name}.channels_last", ToChannelsLast())

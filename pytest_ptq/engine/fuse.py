@@ -1,0 +1,126 @@
+"""Captured graph -> fused graph: a convolution or linear layer becomes a block with all that runs in its kernel."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from pytest_ptq.engine.activations import ACTIVATIONS
+from pytest_ptq.engine.blocks import Block, ConvBlock, LinearBlock, conv_block, fold_batch_norm
+from pytest_ptq.engine.capture import CapturedModule, capture
+from pytest_ptq.engine.graph import (
+    StageModule,
+    call_nodes,
+    finish,
+    layer_of,
+    remove_identity,
+    replace_chain,
+    stage_copy,
+)
+from pytest_ptq.engine.ops import Kind, find_op
+from pytest_ptq.engine.verify import verify_fused
+
+
+class FusedModule(StageModule):
+    stage = "fused"
+
+
+def fuse(model: nn.Module) -> FusedModule:
+    """Fold batch norms, drop what does nothing in eval mode, and merge activations and residual additions.
+
+    conv+bn, conv+bn+relu, conv+relu6, conv+hardswish, conv+hardsigmoid, conv+add, conv+add+relu, linear+relu, ...
+
+    Args:
+        model: any nn.Module in eval mode (it is captured first), or an already captured one.
+
+    Raises:
+        CaptureError, WeightsError: as `capture` does.
+    """
+    captured = model if isinstance(model, CapturedModule) else capture(model)
+    fused = stage_copy(captured, FusedModule)
+    for node in call_nodes(fused):
+        op = find_op(fused, node)
+        if op is not None and op.kind is Kind.IDENTITY:
+            remove_identity(fused, node)
+    for node in call_nodes(fused):
+        layer = layer_of(fused, node)
+        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
+            _grow_block(fused, node, conv_block(layer))
+        elif type(layer) is nn.Linear:
+            _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))
+    finish(fused)
+    for node in call_nodes(fused):
+        block = layer_of(fused, node)
+        if isinstance(block, ConvBlock):
+            _take_in_residual(fused, node, block)
+    finish(fused)
+    verify_fused(fused)
+    return fused
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
+    """Take the batch norm and the activation behind a convolution or linear layer into its block."""
+    chain = [node]
+    follower = _only_user(node)
+    norm = layer_of(module, follower) if follower is not None else None
+    if isinstance(block, ConvBlock) and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+        fold_batch_norm(block, norm)
+        assert follower is not None
+        chain.append(follower)
+    _take_in_activation(module, chain, block)
+    replace_chain(module, chain, node.meta["layer"], block, node.args)
+
+
+def _take_in_activation(module: FusedModule, chain: list[fx.Node], block: Block) -> None:
+    follower = _only_user(chain[-1])
+    op = find_op(module, follower) if follower is not None else None
+    if follower is None or op is None or op.activation is None or len(follower.all_input_nodes) != 1:
+        return
+    activation = ACTIVATIONS[op.activation]
+    if block.adds and not activation.after_add:
+        return
+    block.activation = activation.name
+    chain.append(follower)
+
+
+def _take_in_residual(module: FusedModule, node: fx.Node, block: ConvBlock) -> None:
+    """conv + x, and conv + x followed by ReLU, when nobody else reads the convolution."""
+    add = _only_user(node)
+    if add is None or block.activation != "none" or not _is_plain_add(module, add):
+        return
+    first, second = add.all_input_nodes
+    other = second if first is node else first
+    if _reads(other, node):
+        return
+    block.adds = True
+    chain = [node, add]
+    _take_in_activation(module, chain, block)
+    replace_chain(module, chain, node.meta["layer"], block, (node.args[0], other))
+
+
+def _is_plain_add(module: FusedModule, node: fx.Node) -> bool:
+    """An addition of two different tensors of the graph, without a factor."""
+    op = find_op(module, node)
+    return (
+        op is not None
+        and op.name == "add"
+        and len(node.all_input_nodes) == 2
+        and len(node.args) == 2
+        and not node.kwargs
+    )
+
+
+def _reads(node: fx.Node, ancestor: fx.Node) -> bool:
+    """True when `node` is computed from `ancestor`."""
+    seen, queue = set(), [node]
+    while queue:
+        current = queue.pop()
+        if current is ancestor:
+            return True
+        if current not in seen:
+            seen.add(current)
+            queue += current.all_input_nodes
+    return False

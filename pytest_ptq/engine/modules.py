@@ -1,0 +1,257 @@
+"""Int8 layers: what a converted model consists of. Each holds plain integers and calls one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.activations import ACTIVATIONS
+from pytest_ptq.engine.affine import QParams, quantize_weight, weight_scales
+from pytest_ptq.engine.blocks import ConvBlock, LinearBlock, Pair, describe_conv
+
+
+class Int8Layer(nn.Module):
+    """A layer that reads uint8 and writes uint8, or float32 when nothing after it wants integers."""
+
+    out: QParams | None = None
+
+    @property
+    def writes_integers(self) -> bool:
+        return self.out is not None
+
+    def _quantization(self) -> str:
+        return f", scale={self.out.scale:.8g}, zero_point={self.out.zero_point}" if self.out else ", output=float32"
+
+
+class Quantize(nn.Module):
+    """float32 -> uint8, where the int8 part of a model begins."""
+
+    def __init__(self, out: QParams) -> None:
+        super().__init__()
+        self.out = out
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return kernels.quantize(x, self.out)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.out.scale:.8g}, zero_point={self.out.zero_point}, dtype=torch.uint8"
+
+
+class DeQuantize(nn.Module):
+    """uint8 -> float32, where it ends."""
+
+    def __init__(self, x: QParams) -> None:
+        super().__init__()
+        self.x = x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.dequantize(x, self.x)
+
+
+class QuantizedWeighted(Int8Layer):
+    """What quantized convolutions and linear layers share: int8 weights with their scales, bias in fp32."""
+
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None
+    _packed: Tensor
+    prefix, suffix = "Quantized", ""
+
+    def __init__(
+        self, weight: Tensor, scales: Tensor, bias: Tensor | None, activation: str, x: QParams, out: QParams | None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.register_buffer("bias", bias)
+        self.activation, self.x, self.out = activation, x, out
+        self.adds = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Work out once what every call passes to the kernel."""
+        act = ACTIVATIONS[self.activation]
+        scales, bias = self.scales * act.gain, self.bias
+        if act.gain != 1.0 or act.shift:
+            bias = torch.full_like(scales, act.shift) if bias is None else bias * act.gain + act.shift
+        self._bias = bias
+        self._call = (self.x.scale, self.x.zero_point, scales, torch.zeros(len(scales), dtype=torch.int32))
+        # Saturation does the activation's work only where the largest integer is the ceiling, or beyond no ceiling.
+        full = self.out is not None and self.out.quant_max == 255 and self.out.zero_point == 0
+        post_op, scalars = ("none", ()) if act.saturates and full else act.post_op
+        q = self.out or QParams(1.0, 0)
+        dtype = torch.uint8 if self.out else torch.float32
+        self._out = (q.scale, q.zero_point, dtype, post_op, list(scalars), "")
+
+    def _get_name(self) -> str:
+        return f"{self.prefix}{'Add' if self.adds else ''}{ACTIVATIONS[self.activation].title}{self.suffix}"
+
+
+class QuantizedConv2d(QuantizedWeighted):
+    """Convolution, activation and perhaps a residual in one int8 kernel."""
+
+    prefix, suffix = "QuantizedConv", "2d"
+
+    def __init__(
+        self,
+        weight: Tensor,
+        scales: Tensor,
+        bias: Tensor | None,
+        activation: str,
+        x: QParams,
+        out: QParams | None,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+        residual: QParams | None = None,
+    ) -> None:
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        super().__init__(weight, scales, bias, activation, x, out)
+        self.residual = residual
+        self.adds = residual is not None
+        self.overwrites = False
+        """True when this layer is the last to read its residual, so that the kernel may write over it."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._geometry = (list(self.stride), list(self.padding), list(self.dilation), self.groups)
+        self._packed = kernels.pack_conv2d(self.weight, self._call[2], self.x, *self._geometry)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.residual is None or residual is None:
+            return kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, self._out)
+        other = residual if self.overwrites else residual.clone(memory_format=torch.channels_last)
+        q = (self.residual.scale, self.residual.zero_point)
+        return kernels.conv2d_add(x, other, self._packed, self._call, self._bias, self._geometry, self._out, q)
+
+    def extra_repr(self) -> str:
+        return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups, self._quantization())
+
+
+class QuantizedLinear(QuantizedWeighted):
+    """Linear layer with its activation in one int8 kernel."""
+
+    prefix = "QuantizedLinear"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._packed = kernels.pack_linear(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.linear(x.contiguous(), self._packed, self._call, self._bias, self._out)
+
+    def extra_repr(self) -> str:
+        k, c = self.weight.shape
+        return f"in_features={c}, out_features={k}{self._quantization()}"
+
+
+class QuantizedAdd(Int8Layer):
+    """Elementwise sum of two int8 tensors."""
+
+    def __init__(self, a: QParams, b: QParams, out: QParams | None) -> None:
+        super().__init__()
+        self.a, self.b, self.out = a, b, out
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.out is None:
+            return kernels.dequantize(a, self.a) + kernels.dequantize(b, self.b)
+        return kernels.add(a, self.a, b, self.b, self.out)
+
+    def extra_repr(self) -> str:
+        return self._quantization()[2:]
+
+
+class QuantizedMul(QuantizedAdd):
+    """Elementwise product of two int8 tensors."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.out is None:
+            return kernels.dequantize(a, self.a) * kernels.dequantize(b, self.b)
+        return kernels.mul(a, self.a, b, self.b, self.out)
+
+
+class QuantizedMean(Int8Layer):
+    """Mean over height and width (global average pooling)."""
+
+    def __init__(self, x: QParams, out: QParams | None, keepdim: bool) -> None:
+        super().__init__()
+        self.x, self.out, self.keepdim = x, out, keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = kernels.mean(x, self.x, self.out)
+        return y if self.keepdim else y.flatten(1)
+
+    def extra_repr(self) -> str:
+        return f"keepdim={self.keepdim}{self._quantization()}"
+
+
+class IntegerLayer(Int8Layer):
+    """A layer that works on stored integers: its output has the scale and zero point of its input."""
+
+    @property
+    def writes_integers(self) -> bool:
+        return True
+
+
+class QuantizedMaxPool2d(IntegerLayer):
+    """Max pooling on stored integers: order is kept by quantization, so it is exact."""
+
+    def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride or kernel_size)
+        self.padding, self.dilation, self.ceil_mode = _pair(padding), _pair(dilation), ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+def _pair(value: Any) -> Pair:
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(first), int(second)
+
+
+class QuantizedClamp(IntegerLayer):
+    """ReLU or ReLU6 that stands alone: a clamp of stored integers."""
+
+    def __init__(self, x: QParams, ceiling: float | None) -> None:
+        super().__init__()
+        self.x, self.ceiling = x, ceiling
+        steps = x.quant_max - x.zero_point if ceiling is None else round(ceiling / x.scale)
+        self.bounds = (x.zero_point, min(x.zero_point + steps, x.quant_max))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(*self.bounds)
+
+    def extra_repr(self) -> str:
+        return f"bounds={self.bounds}"
+
+
+def quantized_conv(
+    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+) -> nn.Module:
+    """The int8 layer of a ConvBlock. reads: its input's, then its residual's."""
+    assert isinstance(layer, ConvBlock)
+    scales = weight_scales(layer.weight, per_channel)
+    return QuantizedConv2d(
+        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
+        layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
+    )  # fmt: skip
+
+
+def quantized_linear(
+    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+) -> nn.Module:
+    """The int8 layer of a LinearBlock."""
+    assert isinstance(layer, LinearBlock)
+    scales = weight_scales(layer.weight, per_channel)
+    return QuantizedLinear(quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out)

@@ -1,0 +1,41 @@
+"""Fused graph + plan -> observed graph: the float model with an observer on every tensor that needs a range."""
+
+from __future__ import annotations
+
+from pytest_ptq.engine.fuse import FusedModule
+from pytest_ptq.engine.graph import StageModule, finish, insert_after, stage_copy
+from pytest_ptq.engine.observers import OBSERVERS, MinMaxObserver
+from pytest_ptq.engine.plan import QuantPlan
+from pytest_ptq.engine.verify import verify_observed
+from pytest_ptq.qconfig import QConfig
+
+
+class PreparedModule(StageModule):
+    """A model that observes. Prints as its layers with their observers, and the ranges seen so far."""
+
+    stage = "prepared"
+    fused: FusedModule
+    plan: QuantPlan
+    qconfig: QConfig
+
+    def observers(self) -> dict[str, MinMaxObserver]:
+        """The observers by the name of the tensor that each one sees."""
+        return {
+            str(node.args[0]): observer
+            for node in self.graph.nodes
+            if node.op == "call_module" and isinstance(observer := self.get_submodule(str(node.target)), MinMaxObserver)
+        }
+
+
+def observe(fused: FusedModule, plan: QuantPlan, qconfig: QConfig) -> PreparedModule:
+    """Insert one observer behind each tensor that `plan.observed` names."""
+    prepared = stage_copy(fused, PreparedModule)
+    for node in list(prepared.graph.nodes):
+        if node.name in plan.observed:
+            layer = node.meta["layer"]
+            observer = OBSERVERS[plan.observed[node.name].observer].module(layer)
+            insert_after(prepared, node, f"{layer}.observer", observer)
+    finish(prepared)
+    prepared.fused, prepared.plan, prepared.qconfig = fused, plan, qconfig
+    verify_observed(prepared, plan)
+    return prepared

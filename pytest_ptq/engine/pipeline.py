@@ -1,0 +1,80 @@
+"""The stages, as a list that can be read: capture, fuse, plan, observe, calibrate, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from pytest_ptq.engine import calibrate as calibrating
+from pytest_ptq.engine import convert as converting
+from pytest_ptq.engine.calibrate import Calibration, Progress
+from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.fuse import FusedModule, fuse
+from pytest_ptq.engine.observe import PreparedModule, observe
+from pytest_ptq.engine.plan import make_plan
+from pytest_ptq.errors import QuantizationError
+from pytest_ptq.qconfig import QConfig, get_qconfig
+
+
+def prepare(model: nn.Module, qconfig: str | QConfig = "x86") -> PreparedModule:
+    """A copy of `model` that observes what flows through it. `model` itself is not touched.
+
+    Args:
+        model: an nn.Module in eval mode, or what `fuse` returned.
+        qconfig: a preset's name (`x86`, `minmax`; also `fbgemm`, `default`) or a QConfig.
+
+    Raises:
+        CaptureError, WeightsError, QuantizationError, UnknownNameError.
+    """
+    chosen = get_qconfig(qconfig)
+    fused = model if isinstance(model, FusedModule) else fuse(model)
+    return observe(fused, make_plan(fused, chosen), chosen)
+
+
+def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progress | None = None) -> Calibration:
+    """Feed batches through a prepared model; its observers remember, and the statistics are returned as a value.
+
+    Raises:
+        DataError: no batches, or one that is not finite or does not fit the model.
+    """
+    _expect(prepared, PreparedModule, "calibrate", "prepare(model, qconfig)")
+    return calibrating.calibrate(prepared, batches, progress)
+
+
+def convert(
+    prepared: PreparedModule, calibration: Calibration | None = None, qconfig: str | QConfig | None = None
+) -> QuantizedModule:
+    """The int8 model.
+
+    Args:
+        prepared: a model that saw calibration data.
+        calibration: statistics to use in place of those that `prepared` has collected.
+        qconfig: convert by another configuration than the one `prepared` was made for. Its observers must not need
+            more than was collected: one calibration with histograms serves them all.
+
+    Raises:
+        QuantizationError: nothing was calibrated.
+    """
+    _expect(prepared, PreparedModule, "convert", "prepare(model, qconfig)")
+    seen = calibration or calibrating.collected(prepared)
+    if qconfig is None:
+        return converting.convert(prepared.fused, prepared.plan, seen, prepared.qconfig)
+    chosen = get_qconfig(qconfig)
+    return converting.convert(prepared.fused, make_plan(prepared.fused, chosen), seen, chosen)
+
+
+def quantize(
+    model: nn.Module, batches: Iterable[Any], qconfig: str | QConfig = "x86", progress: Progress | None = None
+) -> QuantizedModule:
+    """All stages in one call: float model and calibration batches in, int8 model out."""
+    prepared = prepare(model, qconfig)
+    return convert(prepared, calibrate(prepared, batches, progress))
+
+
+def _expect(value: object, kind: type, call: str, remedy: str) -> None:
+    if not isinstance(value, kind):
+        raise QuantizationError(
+            f"{call} was given a {type(value).__name__}", stage=call, remedy=f"Give it what {remedy} returned."
+        )

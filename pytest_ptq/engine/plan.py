@@ -1,0 +1,178 @@
+"""Fused graph + QConfig -> QuantPlan: pure data that says which tensor is stored how, and why not where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.affine import UINT7, UINT8
+from pytest_ptq.engine.fuse import FusedModule
+from pytest_ptq.engine.graph import call_nodes, layer_of
+from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, tensor_inputs
+from pytest_ptq.errors import QuantizationError, UnknownNameError
+from pytest_ptq.qconfig import QConfig
+
+
+@dataclass(frozen=True)
+class QSpec:
+    """How a tensor is to be quantized."""
+
+    observer: str
+    bounds: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """What becomes of one node.
+
+    Args:
+        layer: the module path a person knows it by.
+        op: canonical name of the operation, or what torch calls it.
+        int8: whether it works on integers.
+        why: the reason when it does not.
+        output: `uint8` or `float32`.
+    """
+
+    layer: str
+    op: str
+    int8: bool
+    why: str = ""
+    output: str = "float32"
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """The whole decision. Keys are the names of graph nodes.
+
+    Args:
+        observed: tensors that get a range of their own.
+        sources: for each integer tensor, the observed tensor whose scale and zero point it carries.
+        per_channel: weights have one scale an output channel.
+        reduce_range: activations keep within seven bits.
+    """
+
+    nodes: Mapping[str, NodePlan]
+    observed: Mapping[str, QSpec]
+    sources: Mapping[str, str]
+    per_channel: bool
+    reduce_range: bool
+
+    @property
+    def fp32_layers(self) -> tuple[tuple[str, str], ...]:
+        """(layer, reason) of everything that stays in fp32."""
+        return tuple((n.layer, n.why) for n in self.nodes.values() if not n.int8)
+
+
+def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
+    """Decide for every node, in graph order.
+
+    Raises:
+        QuantizationError: nothing in the model can be quantized.
+        UnknownNameError: `fp32_layers` names a layer that is not there.
+    """
+    _check_names(fused, qconfig)
+    reasons: dict[str, str] = {}
+    ops: dict[str, Op | None] = {}
+    for node in call_nodes(fused):
+        op = ops[node.name] = find_op(fused, node)
+        reasons[node.name] = _why_not(fused, node, op, reasons, qconfig)
+    if not any(not reason and _weighted(ops[name]) for name, reason in reasons.items()):
+        raise QuantizationError(
+            "the model has nothing to quantize: no convolution or linear layer that could run in int8",
+            stage="plan",
+            remedy="Found: "
+            + (", ".join(sorted({_op_name(n, ops[n.name]) for n in call_nodes(fused)})) or "no operation")
+            + ".",
+        )
+    reduce_range = kernels.saturates_int16() if qconfig.reduce_range is None else qconfig.reduce_range
+    spec = QSpec(qconfig.activation_observer, UINT7 if reduce_range else UINT8)
+    nodes, sources = _assign(fused, reasons, ops)
+    observed = dict.fromkeys((*dict.fromkeys(sources.values()), *_spares(fused, reasons, ops, sources)), spec)
+    return QuantPlan(nodes, observed, sources, qconfig.weight_granularity == "per_channel", reduce_range)
+
+
+def _weighted(op: Op | None) -> bool:
+    return op is not None and op.kind is Kind.WEIGHTED
+
+
+def _op_name(node: fx.Node, op: Op | None) -> str:
+    return op.name if op else str(getattr(node.target, "__name__", node.target))
+
+
+def _check_names(fused: FusedModule, qconfig: QConfig) -> None:
+    layers = [node.meta["layer"] for node in call_nodes(fused)]
+    for name in qconfig.fp32_layers:
+        if not any(_within(layer, name) for layer in layers):
+            raise UnknownNameError("layer", name, layers, place=f"qconfig {qconfig.name}, fp32_layers")
+
+
+def _within(layer: str, path: str) -> bool:
+    return layer == path or layer.startswith(f"{path}.")
+
+
+def _why_not(fused: FusedModule, node: fx.Node, op: Op | None, reasons: Mapping[str, str], qconfig: QConfig) -> str:
+    """Why a node stays in fp32; empty when it runs in int8."""
+    if any(_within(node.meta["layer"], name) for name in qconfig.fp32_layers):
+        return f"kept in fp32 by qconfig {qconfig.name}"
+    if op is None:
+        layer = layer_of(fused, node)
+        return f"no int8 kernel for {type(layer).__name__ if layer is not None else _op_name(node, None)}"
+    if op.kind is Kind.FUSES_ONLY:
+        return f"{op.name} runs in int8 only right behind a convolution or linear layer"
+    if op.kind is not Kind.WEIGHTED:
+        for read in tensor_inputs(node):
+            if reasons.get(read.name, "an input of the model"):
+                return f"reads fp32 from {read.meta.get('layer', read.name)}"
+    return op.when(describe_call(fused, node, op))
+
+
+def _assign(
+    fused: FusedModule, reasons: Mapping[str, str], ops: Mapping[str, Op | None]
+) -> tuple[dict[str, NodePlan], dict[str, str]]:
+    nodes: dict[str, NodePlan] = {}
+    sources: dict[str, str] = {}
+    for node in call_nodes(fused):
+        op, reason = ops[node.name], reasons[node.name]
+        output = "float32"
+        if not reason and op is not None:
+            for read in tensor_inputs(node):
+                sources.setdefault(read.name, read.name)  # fp32 that is read by integers gets a range here
+            if op.kind is Kind.SHARES:
+                output = "uint8"
+                sources[node.name] = sources[tensor_inputs(node)[0].name]
+            elif _integers_wanted(fused, node, reasons):
+                output = "uint8"
+                sources[node.name] = node.name
+        nodes[node.name] = NodePlan(node.meta["layer"], _op_name(node, op), not reason, reason, output)
+    return nodes, sources
+
+
+def _spares(
+    fused: FusedModule, reasons: Mapping[str, str], ops: Mapping[str, Op | None], sources: Mapping[str, str]
+) -> list[str]:
+    """Tensors that carry another's range now, and need their own once a layer before them stays in fp32.
+
+    Observing them too lets one calibration serve every choice of fp32 layers.
+    """
+    return [
+        node.name
+        for node in call_nodes(fused)
+        if sources.get(node.name, node.name) != node.name
+        and any(not reasons.get(user.name, "output") and _needs_own_range(ops[user.name]) for user in node.users)
+    ]
+
+
+def _needs_own_range(op: Op | None) -> bool:
+    return op is not None and op.kind in (Kind.WEIGHTED, Kind.ELEMENTWISE)
+
+
+def _integers_wanted(fused: FusedModule, node: fx.Node, reasons: Mapping[str, str]) -> bool:
+    """A result that only fp32 reads is left in fp32 by the kernel itself: it need not be rounded at all.
+
+    The kernel that adds a residual is the exception: it writes over the residual, which is uint8.
+    """
+    adds = bool(getattr(layer_of(fused, node), "adds", False))
+    return adds or any(not reasons.get(user.name, "the output of the model") for user in node.users)

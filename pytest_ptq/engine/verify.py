@@ -1,0 +1,74 @@
+"""The grammar of a legal graph after each stage. A violation is a fault of the engine, not of the user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import fx, nn
+
+from pytest_ptq.engine.blocks import Block
+from pytest_ptq.engine.graph import call_nodes, layer_of
+from pytest_ptq.engine.ops import Kind, find_op
+from pytest_ptq.errors import VerificationError
+
+if TYPE_CHECKING:
+    from pytest_ptq.engine.convert import QuantizedModule
+    from pytest_ptq.engine.observe import PreparedModule
+    from pytest_ptq.engine.plan import QuantPlan
+
+
+def _fail(stage: str, node: fx.Node, message: str) -> None:
+    raise VerificationError(
+        message, place=f"{stage} graph, {node.meta.get('layer', node.name)}", remedy="Please report it."
+    )
+
+
+def verify_fused(fused: fx.GraphModule) -> None:
+    """Nothing that does nothing is left, and no batch norm follows a convolution that it could be folded into."""
+    for node in call_nodes(fused):
+        op = find_op(fused, node)
+        if op is not None and op.kind is Kind.IDENTITY:
+            _fail("fused", node, "an operation without effect in eval mode is left")
+        if type(layer_of(fused, node)) is nn.BatchNorm2d:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            block = layer_of(fused, source)
+            if isinstance(block, Block) and block.activation == "none" and not block.adds and len(source.users) == 1:
+                _fail("fused", node, "a batch norm behind a convolution was not folded")
+
+
+def verify_observed(prepared: PreparedModule, plan: QuantPlan) -> None:
+    """Exactly the tensors of the plan are observed, each once."""
+    observers = prepared.observers()
+    if set(observers) != set(plan.observed):
+        odd = sorted(set(observers) ^ set(plan.observed))
+        raise VerificationError(
+            "observers and plan differ", place=f"prepared graph, {odd[0]}", remedy="Please report it."
+        )
+
+
+def verify_converted(converted: QuantizedModule) -> None:
+    """Integers meet only integer layers and fp32 only fp32 ones, and no value makes a detour through fp32."""
+    from pytest_ptq.engine.convert import stores_integers
+    from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize
+
+    for node in call_nodes(converted):
+        layer = layer_of(converted, node)
+        reads = [stores_integers(converted, n) for n in node.all_input_nodes]
+        if isinstance(layer, (Int8Layer, DeQuantize)) and not all(reads):
+            _fail("converted", node, "an int8 layer reads fp32")
+        if isinstance(layer, (Quantize, Block)) and any(reads):
+            _fail("converted", node, "an fp32 layer reads integers")
+    if detours := count_detours(converted):
+        raise VerificationError(f"{detours} values pass from int8 to int8 through fp32", place="converted graph")
+
+
+def count_detours(converted: fx.GraphModule) -> int:
+    """Quantize nodes that read a DeQuantize: integers that were turned to fp32 and back between int8 neighbours."""
+    from pytest_ptq.engine.modules import DeQuantize, Quantize
+
+    return sum(
+        isinstance(layer_of(converted, node), Quantize) and isinstance(layer_of(converted, source), DeQuantize)
+        for node in call_nodes(converted)
+        for source in node.all_input_nodes
+    )
