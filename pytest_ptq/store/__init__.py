@@ -1,1 +1,1 @@
-"""."""
+"""What is kept on disk: baselines that people review, and one record a run."""

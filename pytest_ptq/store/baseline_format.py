@@ -1,0 +1,164 @@
+"""What a baseline file may hold, and the order it is written in.
+
+{
+  "schema": 1,
+  "suite": "resnet50",
+  "comment": "optional, kept",
+  "data": {
+    "embedded": {
+      "comment": "optional, kept",
+      "limits": {"x86": {"accuracy_drop_pp": 1.0, "comment": "optional, kept"}},
+      "tolerances": {"latency_ratio": 0.1},
+      "recorded": {"avx512_vnni/onednn/2t/torch2.15": {"x86": {"accuracy_drop_pp": {
+        "value": 0.12, "low": -0.1, "high": 0.3, "samples": 10000,
+        "date": "2026-01-31", "commit": "0123abcd", "versions": "torch 2.15.0, ..."}}}}
+    }
+  }
+}
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from pytest_ptq.metrics import METRICS
+from pytest_ptq.store.strict_json import Keys
+
+SCHEMA = 1
+COMMENT = "comment"
+TOP = ("schema", "suite", COMMENT, "data")
+KIND = (COMMENT, "limits", "tolerances", "recorded")
+NUMBERS = ("value", "low", "high")
+ENTRY = (*NUMBERS, "samples", "date", "commit", "versions")
+
+
+class FormatError(ValueError):
+    """What is wrong with the value at `path`; `remedy` where there is a better one than to correct it."""
+
+    def __init__(self, message: str, path: Keys, remedy: str | None = None):
+        super().__init__(message)
+        self.message, self.path, self.remedy = message, path, remedy
+
+
+def validate(tree: Any, metrics: Collection[str]) -> None:
+    """Raise FormatError for the first thing in `tree` that this version does not understand."""
+    top = _mapping(tree, (), "the document")
+    # The schema comes first: of a newer file, nothing else can be judged.
+    _check_schema(top)
+    _known_keys(top, TOP, ())
+    if not isinstance(top.get("suite"), str):
+        raise FormatError('"suite" is missing or no string', ("suite",) if "suite" in top else ())
+    for kind, entry in _mapping(top.get("data"), ("data",), '"data"').items():
+        _check_kind(entry, ("data", kind), metrics)
+
+
+def _check_schema(top: Mapping[str, Any]) -> None:
+    schema = top.get("schema")
+    if isinstance(schema, bool) or not isinstance(schema, int):
+        raise FormatError('"schema" is missing or no whole number', ("schema",) if "schema" in top else ())
+    if schema > SCHEMA:
+        message = f"schema {schema} comes from a newer pytest-ptq; this one reads schema {SCHEMA}"
+        raise FormatError(message, ("schema",), "Upgrade pytest-ptq.")
+    if schema != SCHEMA:
+        raise FormatError(f"schema {schema} never existed; this version reads schema {SCHEMA}", ("schema",))
+
+
+def _check_kind(entry: Any, at: Keys, metrics: Collection[str]) -> None:
+    found = _mapping(entry, at, f'"{at[-1]}"')
+    _known_keys(found, KIND, at)
+    for name, limits in _optional(found, "limits", at).items():
+        _check_numbers(limits, (*at, "limits", name), metrics, "limit")
+    tolerances = (*at, "tolerances")
+    _check_numbers(_optional(found, "tolerances", at), tolerances, metrics, "tolerance")
+    for key, tolerance in found.get("tolerances", {}).items():
+        if key != COMMENT and tolerance < 0:
+            raise FormatError(f"the tolerance of {key} is negative", (*tolerances, key))
+    for machine, qconfigs in _optional(found, "recorded", at).items():
+        for name, values in _mapping(qconfigs, (*at, "recorded", machine), f'"{machine}"').items():
+            where = (*at, "recorded", machine, name)
+            for key, value in _mapping(values, where, f'"{name}"').items():
+                _check_entry(value, (*where, key))
+
+
+def _check_numbers(entry: Any, at: Keys, metrics: Collection[str], what: str) -> None:
+    for key, value in _mapping(entry, at, f'"{at[-1]}"').items():
+        if key == COMMENT:
+            continue
+        if key not in metrics:
+            raise FormatError(f"{key!r} is not a metric", (*at, key), _nearest(key, metrics))
+        if not _is_number(value):
+            raise FormatError(f"the {what} of {key} is not a number", (*at, key))
+
+
+def _check_entry(entry: Any, at: Keys) -> None:
+    """A recorded value. Its metric may be unknown (an extension that is absent today); its form may not."""
+    found = _mapping(entry, at, f'"{at[-1]}"')
+    _known_keys(found, ENTRY, at)
+    for key in NUMBERS:
+        if (key == "value" or key in found) and not _is_number(found.get(key)):
+            raise FormatError(f'"{key}" of {at[-1]} is missing or no number', (*at, key) if key in found else at)
+    if not found.get("low", found["value"]) <= found["value"] <= found.get("high", found["value"]):
+        raise FormatError(f"the interval of {at[-1]} does not hold its value", at)
+    samples = found.get("samples", 1)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise FormatError(f'"samples" of {at[-1]} is no positive whole number', (*at, "samples"))
+    for key in ("date", "commit", "versions"):
+        if not isinstance(found.get(key, ""), str):
+            raise FormatError(f'"{key}" of {at[-1]} is no string', (*at, key))
+
+
+def _optional(found: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
+    return _mapping(found.get(key, {}), (*at, key), f'"{key}"')
+
+
+def _mapping(value: Any, at: Keys, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{name} is missing or no object", at)
+    return value
+
+
+def _known_keys(found: Mapping[str, Any], known: Iterable[str], at: Keys) -> None:
+    for key in found:
+        if key not in known:
+            raise FormatError(f"{key!r} is not a key that belongs there", (*at, key), _nearest(key, known))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."
+
+
+def render(tree: Mapping[str, Any]) -> str:
+    """The text of a baseline file: one value a line, stable order, a newline at the end.
+
+    What people write (limits, comments) keeps its order; what is recorded is sorted, so that a diff shows changes only.
+    """
+    data = {kind: _arrange_kind(entry) for kind, entry in tree["data"].items()}
+    ordered = _pick({**tree, "data": data}, TOP)
+    return json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _arrange_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
+    recorded = {
+        machine: {name: _arrange_values(values) for name, values in sorted(qconfigs.items())}
+        for machine, qconfigs in sorted(entry.get("recorded", {}).items())
+    }
+    return _pick({**entry, "recorded": recorded} if recorded else entry, KIND)
+
+
+def _arrange_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    rank = {key: place for place, key in enumerate(METRICS)}
+    keys = sorted(values, key=lambda key: (rank.get(key, len(rank)), key))
+    return {key: _pick(values[key], ENTRY) for key in keys}
+
+
+def _pick(found: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:
+    return {key: found[key] for key in order if key in found}

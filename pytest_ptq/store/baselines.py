@@ -1,0 +1,195 @@
+"""Baseline files: limits that people set, and what was recorded on each kind of machine."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_ptq.errors import BaselineError
+from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
+from pytest_ptq.store.atomic import write_text
+from pytest_ptq.store.baseline_format import NUMBERS, SCHEMA, FormatError, render, validate
+from pytest_ptq.store.provenance import Provenance
+from pytest_ptq.store.strict_json import JSONError, Located, parse
+
+LARGEST_BYTES = 16 * 2**20
+LONGEST_NAME = 100
+CORRECT = "Correct it, or restore the file from version control."
+
+
+def baseline_path(folder: Path, suite: str) -> Path:
+    """`<folder>/<suite>.json`. Raises BaselineError for a name that would leave the folder or hide in it."""
+    plain = suite.replace("_", "").replace("-", "").replace(".", "")
+    if not plain.isalnum() or suite.startswith(".") or len(suite) > LONGEST_NAME:
+        raise BaselineError(
+            f"{suite[:LONGEST_NAME]!r} cannot name a baseline file",
+            remedy=f"Use at most {LONGEST_NAME} letters, digits, '_', '-' and '.', not starting with '.'.",
+        )
+    return folder / f"{suite}.json"
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """One suite's baseline file, as read or as it is to be written. Changes return a new object.
+
+    `metrics` are the keys that a limit may have: the built-in ones and what the user registered.
+    """
+
+    path: Path
+    suite: str
+    metrics: Collection[str] = field(repr=False)
+    _located: Located = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
+        """Read `path`. Raises BaselineError, in one sentence: missing, unreadable, damaged, from another schema."""
+        try:
+            if not path.is_file():
+                found = "is not a file" if path.exists() else "does not exist"
+                message = f"the baseline {found}"
+                remedy = f"Write it with `pytest --ptq-suite {path.stem} --ptq-update-baseline new`."
+                raise BaselineError(message, place=_shown(path), remedy=remedy)
+            if path.stat().st_size > LARGEST_BYTES:
+                raise BaselineError("the baseline is larger than 16 MiB", place=_shown(path), remedy=CORRECT)
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise BaselineError("the baseline is not UTF-8 text", place=_shown(path), remedy=CORRECT) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BaselineError(f"the baseline cannot be read ({reason})", place=_shown(path)) from error
+        return cls.parse(text, path, metrics)
+
+    @classmethod
+    def parse(cls, text: str, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
+        """The baselines in `text`, which stands or shall stand in `path`. Raises BaselineError naming the line."""
+        try:
+            located = parse(text)
+        except JSONError as fault:
+            raise BaselineError(fault.message, place=f"{_shown(path)}:{fault.line}", remedy=CORRECT) from fault
+        try:
+            validate(located.value, metrics)
+            if located.value["suite"] != path.stem:
+                message = f"the file is for suite {located.value['suite']!r}, its name says {path.stem!r}"
+                raise FormatError(message, ("suite",), "Give both the same name.")
+        except FormatError as fault:
+            place = f"{_shown(path)}:{located.lines.get(fault.path, 1)}"
+            raise BaselineError(fault.message, place=place, remedy=fault.remedy or CORRECT) from fault
+        return cls(path, located.value["suite"], metrics, located)
+
+    @classmethod
+    def empty(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
+        """Baselines without limits or records, for a file that does not exist yet."""
+        tree: dict[str, Any] = {"schema": SCHEMA, "suite": path.stem, "data": {}}
+        return cls.parse(render(tree), path, metrics)
+
+    @property
+    def text(self) -> str:
+        """The file's contents, one value a line."""
+        return render(self._located.value)
+
+    def limit(self, data: str, qconfig: str, metric: Metric) -> Limit | None:
+        """The limit on `metric` and the file and line it stands on; None when nobody set one."""
+        path = ("data", data, "limits", qconfig, metric.key)
+        bound = self._at(path)
+        return None if bound is None else Limit(metric, float(bound), self.source(*path))
+
+    def tolerance(self, data: str, metric: Metric) -> float | None:
+        """How much drift is allowed, where the file says so; None leaves it to the gate."""
+        found = self._at(("data", data, "tolerances", metric.key))
+        return None if found is None else float(found)
+
+    def recorded(self, data: str, machine_key: str, qconfig: str, metric: Metric) -> Measurement | None:
+        """What a machine of this key recorded, with its provenance in `details`; None when none did."""
+        entry = self._at(("data", data, "recorded", machine_key, qconfig, metric.key))
+        if entry is None:
+            return None
+        value, low, high = (None if entry.get(key) is None else float(entry[key]) for key in NUMBERS)
+        details = {key: entry[key] for key in ("date", "commit", "versions") if key in entry}
+        return Measurement(metric, float(value or 0.0), low, high, entry.get("samples"), details)
+
+    def machine_keys(self, data: str) -> tuple[str, ...]:
+        """Keys of the machines that anything was recorded on."""
+        return tuple(sorted(self._at(("data", data, "recorded")) or {}))
+
+    def source(self, *path: str) -> str:
+        """`file:line` of the value at `path`, or the file alone."""
+        line = self._located.lines.get(path)
+        return f"{_shown(self.path)}:{line}" if line else _shown(self.path)
+
+    def with_limits(self, data: str, qconfig: str, bounds: Mapping[Metric, float]) -> Baselines:
+        """These baselines and those of `bounds` that are not limited yet; limits that stand there stay."""
+        tree = copy.deepcopy(self._located.value)
+        limits = tree["data"].setdefault(data, {}).setdefault("limits", {}).setdefault(qconfig, {})
+        for metric, bound in bounds.items():
+            limits.setdefault(metric.key, bound)
+        return self._replaced(tree)
+
+    def with_recorded(
+        self,
+        data: str,
+        machine_key: str,
+        qconfig: str,
+        measurements: Iterable[Measurement],
+        provenance: Provenance | None = None,
+    ) -> Baselines:
+        """These baselines with `measurements` recorded for machines of `machine_key`; all else stays."""
+        tree = copy.deepcopy(self._located.value)
+        machines = tree["data"].setdefault(data, {}).setdefault("recorded", {})
+        entries = machines.setdefault(machine_key, {}).setdefault(qconfig, {})
+        for measurement in measurements:
+            entries[measurement.metric.key] = _entry(measurement, provenance)
+        return self._replaced(tree)
+
+    def write(self) -> None:
+        """Write the file at once or not at all. Raises BaselineError."""
+        if self.path.is_symlink():
+            remedy = "Replace the link by the file itself, or name its folder with --ptq-baseline-dir."
+            raise BaselineError("the baseline is a symbolic link", place=_shown(self.path), remedy=remedy)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, self.text)
+        except OSError as error:
+            message = f"the baseline cannot be written ({error.strerror})"
+            remedy = "Nothing was changed. Make the folder writable or name another with --ptq-baseline-dir."
+            raise BaselineError(message, place=_shown(self.path), remedy=remedy) from error
+
+    def _replaced(self, tree: dict[str, Any]) -> Baselines:
+        # Read again what would be written: the lines are right, and nothing is written that cannot be read.
+        return Baselines.parse(render(tree), self.path, self.metrics)
+
+    def _at(self, path: tuple[str, ...]) -> Any:
+        found = self._located.value
+        for key in path:
+            if key not in found:
+                return None
+            found = found[key]
+        return found
+
+
+def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str, Any]:
+    """A recorded value, rounded three digits finer than it is shown: noise beyond that only makes diffs long."""
+    digits = measurement.metric.digits
+    entry: dict[str, Any] = {}
+    for key in NUMBERS:
+        number = getattr(measurement, key)
+        if number is not None:
+            entry[key] = round(number) if digits == 0 else round(number, digits + 3) + 0.0
+    if measurement.samples is not None:
+        entry["samples"] = measurement.samples
+    if provenance is not None:
+        entry["date"] = provenance.date
+        if provenance.commit is not None:
+            entry["commit"] = provenance.commit
+        entry["versions"] = provenance.versions
+    return entry
+
+
+def _shown(path: Path) -> str:
+    """As a person would type it: from the working directory, where the file is below it."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,0 +1,83 @@
+"""Where a number comes from: when, from which commit, with which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest_ptq
+
+PACKAGES = ("torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
+"""Packages whose versions may change a number."""
+
+GIT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Written beside each recorded value, so that a reviewer can tell how old it is and what it was made with."""
+
+    date: str
+    """Day in UTC, `2026-01-31`."""
+
+    commit: str | None
+    versions: str
+    """`torch 2.15.0, torchvision 0.29.2, pytest-ptq 0.1.0`."""
+
+
+def provenance(folder: Path | None = None, now: datetime | None = None) -> Provenance:
+    """Of a number measured now, with the sources in `folder` (default: the working directory)."""
+    found = versions()
+    named = ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision", "pytest-ptq") if name in found)
+    commit = current_commit(folder)
+    return Provenance((now or datetime.now(UTC)).astimezone(UTC).date().isoformat(), commit, named)
+
+
+def versions() -> dict[str, str]:
+    """Version of python, of this package and of each installed package of PACKAGES, read without importing them."""
+    found = {"python": platform.python_version(), "pytest-ptq": pytest_ptq.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return dict(sorted(found.items()))
+
+
+def current_commit(folder: Path | None = None, *, timeout_s: float = GIT_TIMEOUT_S) -> str | None:
+    """The commit checked out in `folder`, with "-dirty" behind it when tracked files differ.
+
+    None outside a repository, without git, or when git does not answer in time: a run never waits for it.
+    """
+    where = folder or Path.cwd()
+    commit = _git(["rev-parse", "--verify", "HEAD"], where, timeout_s)
+    if not commit:
+        return None
+    changes = _git(["status", "--porcelain", "--untracked-files=no"], where, timeout_s)
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(arguments: list[str], folder: Path, timeout_s: float) -> str | None:
+    # No optional locks: looking at the state must not disturb a git command that runs beside.
+    environment: Mapping[str, str] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

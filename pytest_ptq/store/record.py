@@ -1,0 +1,196 @@
+"""A run record: everything that one run measured and judged, and on what, as versioned JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pytest_ptq.errors import StoreError
+from pytest_ptq.metrics import Direction, Judgement, Limit, Measurement, Metric, Verdict
+from pytest_ptq.store.strict_json import JSONError, parse
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer: its path in the user's model, its kind, its SQNR in dB and what the logits gain when it stays fp32.
+
+    A figure that is not finite (a layer without any error) is kept as None.
+    """
+
+    name: str
+    kind: str
+    sqnr_db: float | None = None
+    gain_db: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("sqnr_db", "gain_db"):
+            value = getattr(self, key)
+            if value is not None and not math.isfinite(value):
+                object.__setattr__(self, key, None)
+
+
+@dataclass(frozen=True)
+class QConfigRecord:
+    """What one suite did with one qconfig on one kind of data. Mappings are keyed by `Metric.key`."""
+
+    suite: str
+    data: str
+    qconfig: str
+    reduce_range: bool | None
+    """Whether activations were kept within seven bits; None when nothing was quantized."""
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    fp32_layers: tuple[tuple[str, str], ...] = ()
+    """(layer, reason) of each layer that stayed fp32."""
+    worst_layers: tuple[LayerRecord, ...] = ()
+    errors: tuple[str, ...] = ()
+    """Sentences of what could not be measured."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. `machine` is what describe_machine found, as a mapping, with its key under "key"."""
+
+    machine: Mapping[str, str | int | bool]
+    versions: Mapping[str, str]
+    results: tuple[QConfigRecord, ...]
+    commit: str | None = None
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def __post_init__(self) -> None:
+        if self.time.utcoffset() is None:
+            raise StoreError("the time of a run record has no time zone", remedy="Use UTC.")
+        object.__setattr__(self, "time", self.time.astimezone(UTC))
+
+    def to_json(self) -> str:
+        """The record as text; `from_json` gives an equal record. Raises StoreError for a value that is not finite."""
+        metrics = {
+            m.metric.key: _metric_json(m.metric)
+            for result in self.results
+            for m in (*result.measurements.values(), *(j.measurement for j in result.judgements.values()))
+        }
+        tree = {
+            "schema": SCHEMA,
+            "run_id": self.run_id,
+            "time": self.time.isoformat(),
+            "commit": self.commit,
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
+            "metrics": metrics,
+            "results": [_result_json(result) for result in self.results],
+        }
+        try:
+            return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            message = f"run record {self.run_id} holds a value that is no JSON ({error})"
+            raise StoreError(message, remedy="Details of a measurement are finite numbers and strings.") from error
+
+    @classmethod
+    def from_json(cls, text: str, place: str | None = None) -> RunRecord:
+        """Read what `to_json` wrote. Raises StoreError, naming `place`: damaged, or from another schema."""
+        try:
+            tree = parse(text).value
+            schema = tree["schema"]
+            if schema == SCHEMA:
+                return _read_run(tree)
+        except JSONError as error:
+            raise StoreError(error.message, place=place and f"{place}:{error.line}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"this is not a run record ({type(error).__name__}: {error})", place=place) from error
+        raise StoreError(
+            f"run record of schema {schema!r}; this version reads schema {SCHEMA}",
+            place=place,
+            remedy="Read it with the version of pytest-ptq that wrote it, or a newer one.",
+        )
+
+
+def _metric_json(metric: Metric) -> dict[str, Any]:
+    """The metric itself: a record is read without the extensions that were installed when it was written."""
+    return {**asdict(metric), "direction": metric.direction.value}
+
+
+def _result_json(result: QConfigRecord) -> dict[str, Any]:
+    return {
+        "suite": result.suite,
+        "data": result.data,
+        "qconfig": result.qconfig,
+        "reduce_range": result.reduce_range,
+        "measurements": {key: _measurement_json(m) for key, m in result.measurements.items()},
+        "judgements": {key: _judgement_json(j) for key, j in result.judgements.items()},
+        "fp32_layers": [{"name": name, "reason": reason} for name, reason in result.fp32_layers],
+        "worst_layers": [asdict(layer) for layer in result.worst_layers],
+        "errors": list(result.errors),
+    }
+
+
+def _measurement_json(measurement: Measurement) -> dict[str, Any]:
+    return {
+        "metric": measurement.metric.key,
+        "value": measurement.value,
+        "low": measurement.low,
+        "high": measurement.high,
+        "samples": measurement.samples,
+        "details": dict(measurement.details),
+    }
+
+
+def _judgement_json(judgement: Judgement) -> dict[str, Any]:
+    limit, recorded = judgement.limit, judgement.recorded
+    return {
+        "verdict": judgement.verdict.name,
+        "measurement": _measurement_json(judgement.measurement),
+        "limit": {"bound": limit.bound, "source": limit.source} if limit else None,
+        "reason": judgement.reason,
+        "recorded": _measurement_json(recorded) if recorded else None,
+    }
+
+
+def _read_run(tree: Mapping[str, Any]) -> RunRecord:
+    metrics = {
+        key: Metric(**{**entry, "direction": Direction(entry["direction"])}) for key, entry in tree["metrics"].items()
+    }
+    return RunRecord(
+        machine=tree["machine"],
+        versions=tree["versions"],
+        results=tuple(_read_result(result, metrics) for result in tree["results"]),
+        commit=tree["commit"],
+        time=datetime.fromisoformat(tree["time"]),
+        run_id=tree["run_id"],
+    )
+
+
+def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QConfigRecord:
+    return QConfigRecord(
+        suite=tree["suite"],
+        data=tree["data"],
+        qconfig=tree["qconfig"],
+        reduce_range=tree["reduce_range"],
+        measurements={key: _read_measurement(m, metrics) for key, m in tree["measurements"].items()},
+        judgements={key: _read_judgement(j, metrics) for key, j in tree["judgements"].items()},
+        fp32_layers=tuple((layer["name"], layer["reason"]) for layer in tree["fp32_layers"]),
+        worst_layers=tuple(LayerRecord(**layer) for layer in tree["worst_layers"]),
+        errors=tuple(tree["errors"]),
+    )
+
+
+def _read_measurement(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> Measurement:
+    return Measurement(**{**tree, "metric": metrics[tree["metric"]]})
+
+
+def _read_judgement(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> Judgement:
+    measurement, limit, recorded = _read_measurement(tree["measurement"], metrics), tree["limit"], tree["recorded"]
+    return Judgement(
+        verdict=Verdict[tree["verdict"]],
+        measurement=measurement,
+        limit=Limit(measurement.metric, limit["bound"], limit["source"]) if limit else None,
+        reason=tree["reason"],
+        recorded=_read_measurement(recorded, metrics) if recorded else None,
+    )

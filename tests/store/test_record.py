@@ -1,0 +1,109 @@
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_ptq.errors import StoreError
+from pytest_ptq.metrics import METRICS, Direction, Judgement, Limit, Measurement, Metric, Verdict
+from pytest_ptq.store.record import LayerRecord, QConfigRecord, RunRecord
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+number = st.floats(allow_nan=False, allow_infinity=False)
+mine = Metric("miou_percent", "mIoU", "%", Direction.HIGHER_IS_BETTER, 1)
+measurements = st.builds(
+    Measurement,
+    metric=st.sampled_from([*METRICS.values(), mine]),
+    value=number,
+    low=st.none() | number,
+    high=st.none() | number,
+    samples=st.none() | st.integers(1, 10**9),
+    details=st.dictionaries(text, number | st.integers() | text, max_size=3),
+)
+
+
+@st.composite
+def judgements(draw):
+    measured = draw(measurements)
+    limit = draw(st.none() | st.builds(Limit, st.just(measured.metric), number, text))
+    recorded = draw(st.none() | st.builds(Measurement, st.just(measured.metric), number))
+    return Judgement(draw(st.sampled_from(Verdict)), measured, limit, draw(text), recorded)
+
+
+def by_metric(items):
+    return {(i.metric if isinstance(i, Measurement) else i.measurement.metric).key: i for i in items}
+
+
+results = st.builds(
+    QConfigRecord,
+    suite=text,
+    data=text,
+    qconfig=text,
+    reduce_range=st.none() | st.booleans(),
+    measurements=st.lists(measurements, max_size=3).map(by_metric),
+    judgements=st.lists(judgements(), max_size=3).map(by_metric),
+    fp32_layers=st.lists(st.tuples(text, text), max_size=2).map(tuple),
+    worst_layers=st.lists(
+        st.builds(LayerRecord, text, text, st.none() | st.floats(), st.none() | st.floats()), max_size=2
+    ).map(tuple),
+    errors=st.lists(text, max_size=2).map(tuple),
+)
+records = st.builds(
+    RunRecord,
+    machine=st.dictionaries(text, text | st.integers() | st.booleans(), max_size=3),
+    versions=st.dictionaries(text, text, max_size=3),
+    results=st.lists(results, max_size=2).map(tuple),
+    commit=st.none() | text,
+    time=st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),
+)
+
+
+@given(records)
+def test_a_record_round_trips_exactly(record):
+    again = RunRecord.from_json(record.to_json())
+    assert again == record
+    assert again.to_json() == record.to_json()
+
+
+@given(records)
+def test_a_record_is_plain_json(record):
+    tree = json.loads(record.to_json(), parse_constant=lambda _: pytest.fail("not JSON"))
+    assert tree["schema"] == 1
+
+
+def test_runs_are_told_apart_and_timed_in_utc():
+    local = datetime(2026, 1, 31, 1, 0, tzinfo=timezone(timedelta(hours=2)))
+    one, other = (RunRecord({}, {}, (), time=local) for _ in range(2))
+    assert one.run_id != other.run_id
+    assert one.time.isoformat() == "2026-01-30T23:00:00+00:00"
+    with pytest.raises(StoreError, match="no time zone"):
+        RunRecord({}, {}, (), time=datetime(2026, 1, 31))
+
+
+def test_a_detail_that_is_no_number_is_refused_at_writing():
+    measured = Measurement(mine, 1.0, details={"load": math.nan})
+    record = RunRecord({}, {}, (QConfigRecord("s", "d", "q", None, {mine.key: measured}),))
+    with pytest.raises(StoreError, match="is no JSON"):
+        record.to_json()
+
+
+def test_a_layer_without_error_has_no_finite_sqnr():
+    assert LayerRecord("conv", "Conv2d", math.inf, math.nan) == LayerRecord("conv", "Conv2d", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "here.json:1: it ends in the middle"),
+        ("[]", "not a run record"),
+        ("{}", "not a run record"),
+        ('{"schema": 1}', "not a run record"),
+        ('{"schema": 2}', "schema 2; this version reads schema 1"),
+    ],
+)
+def test_damage_is_one_sentence(text, message):
+    with pytest.raises(StoreError, match=message) as caught:
+        RunRecord.from_json(text, "here.json")
+    assert str(caught.value).startswith("store: here.json")
