@@ -126,8 +126,6 @@ def pytest_runtest_makereport(
     return report
 
 
-
-
 class _Controller:
     """The hooks that need the results of all workers: registered once, in the process that talks to the person."""
 

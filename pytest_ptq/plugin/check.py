@@ -95,11 +95,11 @@ class Check:
         """
         if subject is None or isinstance(subject, str):
             if self._selection is None:
-                raise UsageError("ptq_check needs a model here", place=self._place, remedy="The test is about no suite.")
+                raise UsageError(
+                    "ptq_check needs a model here", place=self._place, remedy="The test is about no suite."
+                )
             return self._check(self._selection, self._session.run(self._selection), self._gates(subject))
-        selection = own_selection(
-            self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape
-        )
+        selection = own_selection(self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape)
         gates = self._gates(None)
         if ACCURACY in gates and evaluation is None:
             raise UsageError("accuracy needs labelled data", place=self._place, remedy="Pass evaluation=loader.")

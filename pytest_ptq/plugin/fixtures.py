@@ -1,4 +1,4 @@
-"""Fixtures for a user's own tests, and for the gates. Whatever is heavy is built once a session, when first asked for."""
+"""Fixtures for a user's own tests, and for the gates. What is heavy is built once a session, when first asked for."""
 
 from __future__ import annotations
 

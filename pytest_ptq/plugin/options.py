@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_ptq.errors import UnknownNameError, UsageError
-from pytest_ptq.plugin.gates import GATES
+from pytest_ptq.plugin.gates import GATES, LATENCY
 
 
 class LatencyMode(enum.Enum):
@@ -30,7 +30,7 @@ class Settings:
     """What the command line and the ini file ask for.
 
     `data` is the text of `--ptq-data`: which kinds there are, only a suite can tell. `threads` of None means one for
-    each core. `baseline_dir` of None means `baselines/` under the root folder, then the baselines that come with the package.
+    each core. `baseline_dir` of None means `baselines/` under the root folder, then those that come with the package.
     """
 
     suites: tuple[str, ...]
@@ -100,14 +100,18 @@ def read_settings(config: pytest.Config) -> Settings:
     found = {option.key: _value(config, option.key, ini=option.ini is not None) for option in _OPTIONS}
     text = {key: None if given is None else given[0] for key, given in found.items()}
     path = {key: None if given is None else _path(*given) for key, given in found.items()}
+    gates = _gates(text["ptq_metrics"])
+    latency = _choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE
+    if latency is LatencyMode.OFF and gates == (LATENCY.name,):
+        raise UsageError("--ptq-latency off leaves nothing of --ptq-metrics latency", remedy="Take one of them out.")
     return Settings(
         suites=_names(text["ptq_suite"]),
         qconfigs=_names(text["ptq_qconfig"]),
         data=text["ptq_data"],
         weights=_existing("--ptq-weights", path["ptq_weights"]),
-        gates=_gates(text["ptq_metrics"]),
+        gates=gates,
         threads=_threads(text["ptq_threads"]),
-        latency=_choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE,
+        latency=latency,
         update=_choice("--ptq-update-baseline", text["ptq_update_baseline"], Update),
         baseline_dir=path["ptq_baseline_dir"],
         history=path["ptq_history"] or config.rootpath / ".ptq" / "history",
@@ -130,7 +134,7 @@ def _value(config: pytest.Config, key: str, *, ini: bool) -> tuple[str, Path] | 
 def _ini(config: pytest.Config, key: str) -> Any:
     try:
         return config.getini(key)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, pytest.UsageError) as error:
         raise UsageError(f"ini key {key}: {error}", remedy="See pytest --help for what it takes.") from error
 
 

@@ -60,7 +60,7 @@ def publish(node: pytest.Item, benchmark: Any, check: Check) -> None:
     try:
         samples, ratio = check.latency()
     except BaseException:
-        # pytest-benchmark warns of a fixture that was never used; here nothing could be measured, and that fails anyway.
+        # pytest-benchmark warns of a fixture that was never used; here nothing could be measured, and that fails.
         benchmark.disabled = True
         benchmark.pedantic(_nothing)
         raise

@@ -1,4 +1,4 @@
-"""What a gate item found, and its form while it travels in a test report from a pytest-xdist worker to the controller."""
+"""What a gate item found, and its form while it travels in a test report from a worker of pytest-xdist."""
 
 from __future__ import annotations
 

@@ -70,9 +70,7 @@ def search_folders(config: pytest.Config) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((config.rootpath / "suites", packaged_suites())))
 
 
-def select(
-    config: pytest.Config, settings: Settings, tables: Tables, name: str, data: str | None = None
-) -> Selection:
+def select(config: pytest.Config, settings: Settings, tables: Tables, name: str, data: str | None = None) -> Selection:
     """The suite called `name`, or in the file `name`; `data` replaces `--ptq-data`.
 
     Raises UnknownNameError or SuiteError.

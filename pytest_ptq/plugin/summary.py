@@ -26,7 +26,7 @@ def write_summary(terminal: pytest.TerminalReporter, session: PTQSession) -> Non
     """The table with failing rows first, what was written, and what could not be."""
     if not session.results and not session.problems:
         return
-    terminal.section("ptq")
+    terminal.write_sep("=", "ptq")
     for note in session.notes:
         terminal.write_line(note)
     for problem in session.problems:
