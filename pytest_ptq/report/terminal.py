@@ -1,0 +1,176 @@
+"""The header and the table that a run shows in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from tabulate import tabulate
+
+from pytest_ptq import metrics as m
+from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
+from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
+from pytest_ptq.report.printable import printable
+from pytest_ptq.store.record import QConfigRecord
+
+SuiteRow: TypeAlias = QConfigRecord
+"""A row of the table: what one suite did with one qconfig."""
+
+GATE_OF: Mapping[str, str] = {
+    m.ACCURACY_DROP.key: "accuracy",
+    m.SIZE_REDUCTION.key: "size",
+    m.LATENCY_RATIO.key: "latency",
+    m.INT8_MACS.key: "coverage",
+    m.QDQ_PAIRS.key: "coverage",
+}
+"""The gate that judges a metric, as `--ptq-metrics` calls it."""
+
+SHORT: Mapping[str, str] = {
+    m.ACCURACY_DROP.key: "drop",
+    m.SIZE_REDUCTION.key: "size",
+    m.LATENCY_RATIO.key: "ratio",
+    m.INT8_MACS.key: "macs",
+    m.QDQ_PAIRS.key: "pairs",
+}
+"""What a metric is called in the narrow column that compares with the baseline."""
+
+HEADERS = (
+    "qconfig",
+    "top-1 %\nfp32 ->{gap}int8",
+    "drop pp\n/ limit",
+    "flips\n%",
+    "SQNR\ndB",
+    "MiB\nfp32 ->{gap}int8{gap}(x)",
+    "ms\nfp32{gap}/ int8",
+    "int8/fp32\n[95 % CI]{gap}/ limit",
+    "vs\nbaseline",
+    "verdict",
+)
+ABSENT = "-"
+NARROW = 140
+"""Below this many columns, long cells are broken into lines."""
+
+
+def header(*, suite: str, data: str, isa: str, threads: int, baseline: str, engine: str = "x86/onednn") -> str:
+    """The line at the start of a run: what is judged, on what, against what."""
+    words = {"suite": suite, "data": data, "engine": engine, "isa": isa, "threads": threads, "baseline": baseline}
+    return "ptq: " + " ".join(f"{key}={printable(str(value))}" for key, value in words.items())
+
+
+def table(rows: Sequence[SuiteRow], width: int | None = None) -> str:
+    """All rows, the failing ones first. What was not measured or judged shows "-".
+
+    Args:
+        rows: one for each suite and qconfig.
+        width: columns of the terminal; below 140, long cells are broken into lines.
+    """
+    gap = "\n" if width is not None and width < NARROW else " "
+    several = len({(row.suite, row.data) for row in rows}) > 1
+    ordered = sorted(rows, key=_seriousness)
+    cells = [[_name(row, several), *_figures(row, gap), _drifts(row), _verdict(row)] for row in ordered]
+    headers = [title.format(gap=gap) for title in HEADERS]
+    return tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def notes(rows: Iterable[SuiteRow]) -> list[str]:
+    """A sentence for whatever the table shows too briefly: errors, open questions, baselines to refresh."""
+    found = []
+    for row in sorted(rows, key=_seriousness):
+        name = printable(f"{row.suite}[{row.qconfig}]")
+        found += [f"{name}: {printable(error)}" for error in row.errors]
+        for judgement in row.judgements.values():
+            if judgement.verdict in (Verdict.INCONCLUSIVE, Verdict.NO_BASELINE) or REFRESH in judgement.reason:
+                found.append(f"{name}: {printable(judgement.reason)}")
+    return found
+
+
+def _seriousness(row: SuiteRow) -> int:
+    """Rows that could not be measured, then by verdict; the order of equals stays."""
+    if row.errors:
+        return -1
+    verdict = overall(row.judgements.values())
+    return SEVERITY.index(verdict) if verdict else len(SEVERITY)
+
+
+def _name(row: SuiteRow, several: bool) -> str:
+    return f"{printable(row.suite)}\n[{printable(row.qconfig)}]" if several else printable(row.qconfig)
+
+
+def _figures(row: SuiteRow, gap: str) -> list[str]:
+    """The seven cells between name and comparison."""
+    return [
+        _joined(f" ->{gap}", _value(row, m.TOP1_FP32), _value(row, m.TOP1_INT8)),
+        _joined(" / ", _value(row, m.ACCURACY_DROP), _limit(row, m.ACCURACY_DROP)),
+        _value(row, m.FLIPS),
+        _value(row, m.SQNR),
+        _size(row, gap),
+        _joined(f"{gap}/ ", _value(row, m.LATENCY_FP32, 2), _value(row, m.LATENCY_INT8, 2)),
+        _ratio(row, gap),
+    ]
+
+
+def _value(row: SuiteRow, metric: Metric, digits: int | None = None) -> str:
+    measured = row.measurements.get(metric.key)
+    return ABSENT if measured is None else f"{measured.value:.{metric.digits if digits is None else digits}f}"
+
+
+def _limit(row: SuiteRow, metric: Metric) -> str:
+    judgement = row.judgements.get(metric.key)
+    if judgement is None or judgement.limit is None:
+        return ABSENT
+    # As it was written, but never rounded to something else: a limit of 0.125 is not one of 0.12.
+    return f"{judgement.limit.bound:.{metric.digits}f}" if metric.digits < 2 else f"{judgement.limit.bound:g}"
+
+
+def _joined(mark: str, *parts: str) -> str:
+    return ABSENT if set(parts) == {ABSENT} else mark.join(parts)
+
+
+def _size(row: SuiteRow, gap: str) -> str:
+    sizes = [row.measurements.get(metric.key) for metric in (m.SIZE_FP32, m.SIZE_INT8)]
+    mib = [ABSENT if size is None else f"{size.value / 2**20:.1f}" for size in sizes]
+    factor = _value(row, m.SIZE_REDUCTION)
+    return _joined(gap, _joined(f" ->{gap}", *mib), ABSENT if factor == ABSENT else f"({factor}x)")
+
+
+def _ratio(row: SuiteRow, gap: str) -> str:
+    measured = row.measurements.get(m.LATENCY_RATIO.key)
+    if measured is None:
+        return ABSENT
+    parts = [_value(row, m.LATENCY_RATIO)]
+    if measured.low is not None and measured.high is not None:
+        parts.append(f"[{measured.low:.3f}, {measured.high:.3f}]")
+    return gap.join([*parts, f"/ {_limit(row, m.LATENCY_RATIO)}"])
+
+
+def _drifts(row: SuiteRow) -> str:
+    """How far each judged value is from its record, a line each."""
+    if not row.judgements:
+        return ABSENT
+    lines = [_drift(j.measurement, j.recorded) for j in row.judgements.values() if j.recorded is not None]
+    return "\n".join(lines) or "no record"
+
+
+def _drift(now: Measurement, then: Measurement) -> str:
+    name = SHORT.get(now.metric.key, printable(now.metric.title))
+    if now.metric.key == m.LATENCY_RATIO.key and then.value:
+        return f"{name} {100 * (now.value / then.value - 1):+.0f} %"
+    return f"{name} {now.value - then.value:+.{now.metric.digits}f}"
+
+
+def _verdict(row: SuiteRow) -> str:
+    """The row's verdict, and below it the gates that it comes from unless they all passed."""
+    if row.errors:
+        return "ERROR"
+    verdict = overall(row.judgements.values())
+    if verdict is None:
+        return ABSENT
+    if verdict is Verdict.PASS:
+        return str(verdict.value)
+    guilty = [_gate(j) for j in row.judgements.values() if j.verdict is verdict]
+    return "\n".join([verdict.value, *dict.fromkeys(guilty)])
+
+
+def _gate(judgement: Judgement) -> str:
+    metric = judgement.measurement.metric
+    return GATE_OF.get(metric.key, printable(metric.title))
