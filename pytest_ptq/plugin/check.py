@@ -15,10 +15,11 @@ from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, GATES, LATENCY, Gate
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import LatencyMode
 from pytest_ptq.plugin.own import own_selection
-from pytest_ptq.plugin.results import GateResult, properties
+from pytest_ptq.plugin.results import GateResult, properties, verdict_fails
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
 from pytest_ptq.qconfig import QConfig
+from pytest_ptq.report.failure import failure_text
 from pytest_ptq.store.record import LayerRecord, QConfigRecord
 
 if TYPE_CHECKING:
@@ -202,7 +203,26 @@ class Check:
         return tuple(LayerRecord(row.name, row.kind, row.sqnr_db, row.gain_db) for row in run.layers(self.qconfig))
 
     def _explain(self, result: GateResult) -> str:
-        return "; ".join(judgement.reason for judgement in result.record.judgements.values())
+        """What `report` says about each judgement that fails, the gate's own first."""
+        record, config = result.record, self._session.config
+        strict = self._session.settings.strict
+        texts = [
+            failure_text(
+                judgement,
+                suite=record.suite,
+                qconfig=record.qconfig,
+                data=record.data,
+                machine_key=self._session.machine.key if result.from_suite else "",
+                baseline=str(self._session.book.path(record.suite)) if result.from_suite else "",
+                layers=record.worst_layers,
+                fp32_layers=record.fp32_layers,
+                reproduce=reproduce(config, result.nodeid),
+                accept=reproduce(config, result.nodeid, "--ptq-update-baseline", "all"),
+            )
+            for judgement in record.judgements.values()
+            if verdict_fails(judgement.verdict, strict=strict)
+        ]
+        return "\n\n".join(texts)
 
 
 def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:

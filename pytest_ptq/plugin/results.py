@@ -33,10 +33,13 @@ class GateResult:
         return overall(self.record.judgements.values())
 
     def fails(self, *, strict: bool) -> bool:
-        """Whether it fails its test. What is inconclusive fails under `--ptq-strict` only."""
-        if self.record.errors or self.verdict in (None, Verdict.FAIL, Verdict.NO_BASELINE):
-            return True
-        return strict and self.verdict is Verdict.INCONCLUSIVE
+        """Whether it fails its test; so does what could not be measured or judged."""
+        return bool(self.record.errors) or self.verdict is None or verdict_fails(self.verdict, strict=strict)
+
+
+def verdict_fails(verdict: Verdict, *, strict: bool) -> bool:
+    """What is inconclusive fails under `--ptq-strict` only."""
+    return verdict in (Verdict.FAIL, Verdict.NO_BASELINE) or (strict and verdict is Verdict.INCONCLUSIVE)
 
 
 def to_wire(results: Iterable[GateResult]) -> list[dict[str, Any]]:

@@ -7,12 +7,31 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ptq.plugin.results import merge
 from pytest_ptq.plugin.session import PTQSession
+from pytest_ptq.report.terminal import header, notes, table
 from pytest_ptq.suite import list_suites
 
 
 def header_lines(session: PTQSession) -> list[str]:
-    return []
+    """A line for each selected suite."""
+    machine, root = session.machine, session.config.rootpath
+    return [
+        header(
+            suite=selection.suite.name,
+            data=selection.kind if selection.argument is None else f"{selection.kind}={selection.argument}",
+            engine=f"x86/{machine.engine}",
+            isa=machine.isa,
+            threads=machine.threads,
+            baseline=_baseline(session.book.path(selection.suite.name), root),
+        )
+        for selection in session.selections
+    ]
+
+
+def _baseline(path: Path, root: Path) -> str:
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return str(shown) if path.is_file() else f"{shown} (missing)"
 
 
 def suite_list(search: Sequence[Path]) -> str:
@@ -27,7 +46,10 @@ def write_summary(terminal: pytest.TerminalReporter, session: PTQSession) -> Non
     if not session.results and not session.problems:
         return
     terminal.write_sep("=", "ptq")
-    for note in session.notes:
+    rows = merge(session.results)
+    if rows:
+        terminal.write_line(table(rows, width=session.config.get_terminal_writer().fullwidth))
+    for note in (*notes(rows), *session.notes):
         terminal.write_line(note)
     for problem in session.problems:
         terminal.write_line(f"ERROR: {problem}", red=True)

@@ -8,7 +8,7 @@ SPY = """
 import sys
 import pytest
 
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "tqdm", "tabulate")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm")
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
