@@ -18,6 +18,13 @@ from pytest_ptq.errors import QuantizationError
 BINS = 4096
 CANDIDATES = 96
 """How many thresholds are tried on each side of zero."""
+CLIPPING_WEIGHT = 3.0
+"""How much worse a squared clipping error is than a squared rounding error.
+
+Rounding errors are independent and average out in the next layer's sums; clipping errors share a sign and add up.
+Of 0.3, 1, 3, 10, 30, 100 and no clipping, 3 and 10 kept most accuracy on MobileNetV3-small (SQNR of the logits: 22.1
+and 21.8 dB, at 1: 19.0, without clipping: 16.0), while MobileNetV2 moved by less than half a dB below 30.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +133,10 @@ def histogram_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[
 
     The error of clipping at low..high is the squared distance of what lies outside plus, for what lies inside, the
     variance step**2 / 12 of uniform rounding noise (Banner et al., arXiv 1810.05723, equation 5, with the histogram
-    in place of a fitted distribution). Exact zeros cost nothing and take no part.
+    in place of a fitted distribution). Two corrections, because zero is always represented exactly: values within
+    half a step of zero become zero and cost their own square, and exact zeros cost nothing. Without them the noise
+    of the many small values behind a hardswish is overrated, and too much of the tail is clipped. What is clipped
+    weighs CLIPPING_WEIGHT times as much as what is rounded.
     """
     if seen.counts is None or not seen.limit:
         return minmax_range(seen, bounds)
@@ -140,9 +150,20 @@ def histogram_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[
     total = float(seen.counts.sum())
     inside = kept_below[None, :] + kept_above[:, None] - total
     step = (highs[None, :] - lows[:, None]) / (bounds[1] - bounds[0])
-    error = above[None, :] + below[:, None] + inside * step.square() / 12
+    small, small_error = _rounds_to_zero(centres, seen.counts, step / 2)
+    clipped = above[None, :] + below[:, None]
+    error = CLIPPING_WEIGHT * clipped + small_error + (inside - small).clamp_min(0) * step.square() / 12
     best = int(error.argmin())
     return float(lows[best // len(highs)]), float(highs[best % len(highs)])
+
+
+def _rounds_to_zero(centres: Tensor, counts: Tensor, half_step: Tensor) -> tuple[Tensor, Tensor]:
+    """How many values lie within half a step of zero, and the sum of their squares. Bins are symmetric about zero."""
+    magnitude = centres[BINS // 2 :].contiguous()
+    folded = counts[BINS // 2 :] + counts[: BINS // 2].flip(0)
+    index = torch.searchsorted(magnitude, half_step, right=True)
+    n, squares = (torch.cat([m.new_zeros(1), m.cumsum(0)])[index] for m in (folded, folded * magnitude.square()))
+    return n, squares
 
 
 def _clipping(centres: Tensor, counts: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
