@@ -130,7 +130,10 @@ def test_a_file_without_a_suite_says_what_to_write(tmp_path: Path, text: str, sa
         load_suite(write(tmp_path / "mine.py", text), [])
 
 
-def test_files_of_one_name_do_not_meet_and_leave_no_cache_behind(tmp_path: Path) -> None:
+def test_files_of_one_name_do_not_meet_and_leave_no_cache_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     helpers = "from dataclasses import dataclass\n@dataclass\nclass Helper:\n    n: 'int' = 1\n"
     one = write(tmp_path / "a" / "json.py", f"from __future__ import annotations\n{helpers}{GOOD}")
     other = write(tmp_path / "b" / "json.py", GOOD.replace('"mine"', '"other"'))
@@ -141,7 +144,8 @@ def test_files_of_one_name_do_not_meet_and_leave_no_cache_behind(tmp_path: Path)
     assert not list(tmp_path.rglob("__pycache__"))
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_file_is_read_anew_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = write(tmp_path / "mine.py", GOOD)
     load_suite(path, [])
     write(path, GOOD.replace('"mine"', '"main"'))  # same size, same second

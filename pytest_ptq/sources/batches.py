@@ -61,11 +61,11 @@ class LoadedBatches:
 
     def calibration(self) -> Iterable[Tensor]:
         """Batches of model input."""
-        return _View(self._calibration, self._evaluation, _input_only)
+        return _view(self._calibration, self._evaluation, _input_only)
 
     def evaluation(self) -> Iterable[tuple[Tensor, Tensor]]:
         """Pairs of model input and labels."""
-        return _View(self._evaluation, self._calibration, _pair)
+        return _view(self._evaluation, self._calibration, _pair)
 
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
         """SHA-256 of each image's bytes; reads both loaders."""
@@ -140,6 +140,22 @@ class _View:
                 )
 
 
+class _SizedView(_View):
+    """A pass whose number of batches is known beforehand."""
+
+    def __len__(self) -> int:
+        return len(self._own.loader)  # type: ignore[arg-type]
+
+
+def _view(own: _Replayed, other: _Replayed, unpack: Callable[[Any, str], Any]) -> _View:
+    # A DataLoader has a length by its type, and may still refuse to give it.
+    try:
+        len(own.loader)  # type: ignore[arg-type]
+    except TypeError:
+        return _View(own, other, unpack)
+    return _SizedView(own, other, unpack)
+
+
 def check_disjoint(dataset: Fingerprinted) -> None:
     """Refuse a data set that evaluates on an image that it calibrates with. Reads every image once.
 
@@ -176,8 +192,11 @@ def _tensor(value: Any, what: str, place: str) -> Tensor:
 
 
 def _hash_images(batch: Tensor) -> tuple[str, ...]:
-    images = batch.detach().cpu().contiguous()
-    return tuple(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in (images if images.ndim else [images]))
+    import torch
+
+    # As bytes, because numpy knows no bfloat16.
+    rows = batch.detach().cpu().contiguous().reshape(batch.shape[0] if batch.ndim else 1, -1)
+    return tuple(hashlib.sha256(row.view(torch.uint8).numpy().tobytes()).hexdigest() for row in rows)
 
 
 def _hashes(replayed: _Replayed) -> Iterator[str]:

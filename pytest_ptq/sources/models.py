@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ def build_model(source: Builder | Callable[[], Any], weights: Path | None = None
         raise SuiteError(
             f"the model source returns a {type(model).__name__}", place=place, remedy="Return a torch.nn.Module."
         )
+    if build is None and (weights is not None or any(module.training for module in model.modules())):
+        model = copy.deepcopy(model)  # a callable may return a model that others hold as well
     if build is None and weights is not None:
         load_into(model, read_state_dict(weights), str(weights))
     check_finite(model, str(weights) if weights else place)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from pytest_ptq.errors import DataError, UsageError
 from pytest_ptq.sources import Batches, check_disjoint
@@ -67,6 +67,24 @@ def test_a_glance_at_the_first_batch_does_no_harm() -> None:
     next(iter(data.calibration()))
     assert len(list(data.calibration())) == 2
     assert len(list(data.calibration())) == 2
+
+
+class Endless(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(images(0))
+
+
+def test_lengths_are_known_where_the_loader_knows_them() -> None:
+    assert len(Batches(CALIBRATION, pairs()).load().evaluation()) == 2  # type: ignore[arg-type]
+    for loader in (lambda: iter(CALIBRATION), DataLoader(Endless(), batch_size=2)):
+        view = Batches(loader, pairs()).load().calibration()
+        assert not isinstance(view, Sized)
+        assert len(list(view)) == 2
+
+
+def test_half_precision_images_are_hashed_too() -> None:
+    data = Batches([x.bfloat16() for x in CALIBRATION], pairs()).load()
+    assert [x.dtype for x in data.calibration()] == [torch.bfloat16] * 2
 
 
 def test_an_empty_loader_is_refused() -> None:

@@ -114,6 +114,18 @@ def test_weights_from_a_file_are_loaded_into_what_a_callable_builds(tmp_path: Pa
     assert torch.equal(model.state_dict()["weight"], state["weight"])
 
 
+def test_a_model_that_others_hold_stays_as_it_is(tmp_path: Path) -> None:
+    mine = nn.Linear(2, 2)
+    before = mine.weight.detach().clone()
+    torch.save({"weight": torch.full((2, 2), 3.0), "bias": torch.zeros(2)}, tmp_path / "w.pth")
+    assert not build_model(lambda: mine).training
+    build_model(lambda: mine, tmp_path / "w.pth")
+    assert mine.training
+    assert torch.equal(mine.weight, before)
+    mine.eval()
+    assert build_model(lambda: mine) is mine
+
+
 def broken() -> nn.Module:
     raise KeyError("two\nlines")
 

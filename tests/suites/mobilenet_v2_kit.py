@@ -15,7 +15,16 @@ suite = Suite(
     variants={
         "imagenet": Variant(
             model=TorchvisionModel("mobilenet_v2"),
-            data=ImageNet(resize=224, crop=None, mean=HALF, std=HALF, rotate180=True, calibration=128, evaluation=600),
+            data=ImageNet(
+                resize=224,
+                crop=None,
+                interpolation="bicubic",
+                rotate180=True,
+                mean=HALF,
+                std=HALF,
+                calibration=128,
+                evaluation=600,
+            ),
         )
     },
 )
