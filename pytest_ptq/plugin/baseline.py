@@ -82,7 +82,9 @@ class Book:
                     after, changes = self._updated(after, result, origin)
                     lines += changes
             if after is not before:
-                replace(after, path=baseline_path(self._folder, suite)).write()
+                written = replace(after, path=baseline_path(self._folder, suite))
+                written.write()
+                lines.append(f"written to {_shown(written.path, self._root)}")
         return lines
 
     @property
@@ -122,3 +124,7 @@ def _with_default_limit(baselines: Baselines, found: QConfigRecord, gate: Gate) 
 
 def _line(found: QConfigRecord, metric: Metric, before: str, after: str) -> str:
     return f"{found.suite} {found.data} {found.qconfig} {metric.key}: {before} -> {after}"
+
+
+def _shown(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path

@@ -226,10 +226,11 @@ class Check:
 
 
 def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:
-    """The command that runs one item again with the pytest-ptq options of this run."""
+    """The command that runs one item again with the pytest-ptq options of this run, the suite first."""
+    given = {key: value for key, value in vars(config.option).items() if key.startswith("ptq_") and value}
     words = ["pytest"]
-    for key, value in sorted(vars(config.option).items()):
-        if key.startswith("ptq_") and value and key not in ("ptq_update_baseline", "ptq_list_suites"):
+    for key in sorted(given, key=lambda key: (key != "ptq_suite", key)):
+        if key != "ptq_update_baseline":
             option = "--" + key.replace("_", "-")
-            words += [option] if value is True else [option, str(value)]
+            words += [option] if given[key] is True else [option, str(given[key])]
     return shlex.join([*words, *extra, nodeid])

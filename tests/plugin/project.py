@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from pytest_ptq.measure.machine import describe_machine
+
 TINY = Path(__file__).parent / "tiny_suite.py"
 LIMITS = {"accuracy_drop_pp": 100.0, "size_reduction_x": 0.01, "latency_ratio": 1000.0, "int8_macs_percent": 1.0}
+THREADS = 1
 NO_LATENCY = "accuracy,size,coverage"
 
 
@@ -27,8 +30,8 @@ class Project:
         self.limits()
 
     def ini(self, keys: str = "") -> None:
-        # hypothesis would be imported again by every inner run.
-        text = f"[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n{keys}\n"
+        # hypothesis would be imported again by every inner run; several threads would wait for one another.
+        text = f"[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\nptq_threads = {THREADS}\n{keys}\n"
         (self.path / "pytest.ini").write_text(text, encoding="utf-8")
 
     @property
@@ -70,3 +73,8 @@ class Project:
 
 def output(result: pytest.RunResult) -> str:
     return result.stdout.str() + result.stderr.str()
+
+
+def machine_key() -> str:
+    """Under which the runs of a project record."""
+    return describe_machine(THREADS).key
