@@ -111,10 +111,8 @@ def tolerance_of(metric: Metric, override: float | None = None) -> Tolerance:
 
 
 def _side(measurement: Measurement, bound: float) -> Verdict:
-    """FAIL beyond the bound, PASS within, INCONCLUSIVE astride. The bound itself is within."""
+    """FAIL beyond the bound, PASS within, INCONCLUSIVE astride. The bound itself is within; NaN is always beyond."""
     best, worst = _ends(measurement)
-    if math.isnan(best) or math.isnan(worst) or math.isnan(bound):
-        return Verdict.FAIL
     metric = measurement.metric
     if metric.worse(best, bound):
         return Verdict.FAIL

@@ -78,6 +78,40 @@ def test_newcombe_without_correlation_is_square_and_add():
     assert newcombe(c) == pytest.approx((-reach, reach))
 
 
+def multinomial(counts, probabilities):
+    ways = math.factorial(sum(counts))
+    for count in counts:
+        ways //= math.factorial(count)
+    return ways * math.prod(p**count for p, count in zip(probabilities, counts, strict=True))
+
+
+@pytest.mark.parametrize("probabilities", [(0.4, 0.15, 0.2, 0.25), (0.3, 0.35, 0.3, 0.05)])
+def test_newcombe_covers_the_true_difference_as_often_as_it_says(probabilities):
+    """Exact coverage: every table of 40 images, weighted by its probability. Positive and negative correlation."""
+    n, true = 40, probabilities[1] - probabilities[2]
+    tables = ((a, b, c, n - a - b - c) for a in range(n + 1) for b in range(n + 1 - a) for c in range(n + 1 - a - b))
+    coverage = 0.0
+    for counts in tables:
+        low, high = newcombe(PairedCounts(*counts))
+        if low <= true <= high:
+            coverage += multinomial(counts, probabilities)
+    assert coverage == pytest.approx(0.96, abs=0.02)
+
+
+def test_newcombe_on_many_images_is_the_normal_interval():
+    c = PairedCounts(both=9000, lost=120, gained=80, neither=800)
+    reach = 1.96 * math.sqrt((c.discordance - c.drop**2) / c.images)
+    assert newcombe(c) == pytest.approx((c.drop - reach, c.drop + reach), rel=0.02)
+
+
+def test_newcombe_narrows_with_positive_correlation_and_widens_with_negative():
+    alike, opposed = PairedCounts(45, 5, 5, 45), PairedCounts(5, 45, 45, 5)
+    low, high = wilson(50, 100)
+    reach = math.hypot(0.5 - low, high - 0.5)
+    assert newcombe(alike)[1] < 0.5 * reach
+    assert newcombe(opposed)[1] > 1.3 * reach
+
+
 @pytest.mark.parametrize("c", [PairedCounts(50, 0, 0, 0), PairedCounts(0, 0, 0, 9), PairedCounts(0, 5, 0, 0)])
 def test_newcombe_at_the_edges_stays_a_finite_interval(c):
     low, high = newcombe(c)
