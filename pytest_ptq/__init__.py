@@ -16,8 +16,9 @@ _HOMES = {
     "pytest_ptq.metrics": ("Direction", "Judgement", "Limit", "Measurement", "Metric", "Verdict"),
     "pytest_ptq.qconfig": ("QConfig", "get_qconfig"),
     "pytest_ptq.suite": ("Suite", "Variant"),
-    "pytest_ptq.sources": ("FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel"),
-    "pytest_ptq.engine": ("calibrate", "convert", "evaluate", "freeze", "fuse", "load", "prepare", "quantize", "save", "size_mb"),
+    "pytest_ptq.measure.accuracy": ("evaluate",),
+    "pytest_ptq.sources": ("Batches", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel"),
+    "pytest_ptq.engine": ("calibrate", "convert", "freeze", "fuse", "load", "prepare", "quantize", "save", "size_mb"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -56,7 +56,7 @@ RECIPES = {
 def build(name: str) -> nn.Module:
     extra = {"zero_init_residual": True} if name.startswith("resnet") else {}
     model: nn.Module = getattr(torchvision.models, name)(num_classes=10, **extra)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ class QuantizedModule(StageModule):
 
 
 def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconfig: QConfig) -> QuantizedModule:
-    """Put int8 layers in the place of the nodes that the plan calls int8, and Quantize and DeQuantize at their borders."""
+    """Put int8 layers where the plan says so, and Quantize and DeQuantize at their borders."""
     qparams = calibration.qparams(plan)
     converted = stage_copy(fused, QuantizedModule)
     converted.plan, converted.qconfig = plan, qconfig

@@ -71,7 +71,7 @@ def conv2d_add(
     out: tuple[Any, ...],
     other_q: tuple[float, int],
 ) -> Tensor:
-    """As `conv2d`, plus a uint8 residual of the output's shape, with its own scale and zero point. Overwrites `other`."""
+    """As `conv2d`, plus a uint8 residual with its own scale and zero point. Overwrites `other`."""
     x_scale, x_zero, w_scale, w_zero = call
     scale, zero, dtype, activation, scalars, algorithm = out
     y: Tensor = _onednn.qconv2d_pointwise.binary(

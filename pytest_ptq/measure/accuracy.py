@@ -108,6 +108,12 @@ def _check_labels(labels: Tensor, images: int, classes: int, place: str) -> None
         )
 
 
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Top-1 accuracy of a model in percent. Takes and raises what `collect_logits` does."""
+    logits, labels = collect_logits(model, batches)
+    return 100 * float((logits.argmax(1) == labels).double().mean())
+
+
 def compare(fp32_logits: Tensor, int8_logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
     """Top-1 of both models, the drop in percentage points, flips and SQNR, keyed by metric.
 
