@@ -32,7 +32,7 @@ def own_selection(
     data = Batches(calibration, [] if evaluation is None else evaluation, name=KIND)
     shape = latency_shape or _one_image(data)
     suite = Suite(
-        name=re.sub(r"[^\w.-]+", "_", test, flags=re.ASCII),
+        name=_plain(test.replace(f"[{qconfig.name}]", "")),
         variants={KIND: Variant(model=lambda: model, data=data)},
         qconfigs=(qconfig,),
         latency_shape=shape,
@@ -48,8 +48,14 @@ def registered_selection(test: str, model: str, data: str | None, tables: Tables
         if name not in table:
             raise UnknownNameError(kind, name, table, place=test)
     variant = Variant(model=tables.models[model], data=tables.datasets[data])
-    suite = Suite(name=re.sub(r"[^\w.-]+", "_", model, flags=re.ASCII), variants={data: variant})
+    suite = Suite(name=_plain(model), variants={data: variant})
     return Selection(suite, None, test, data, None, ())
+
+
+def _plain(name: str) -> str:
+    """`tests/test_a.py::test_b` -> `tests.test_a.test_b`: what a suite may be called, and one name for one test."""
+    dotted = name.replace(".py::", ".").replace("::", ".").replace("/", ".")
+    return re.sub(r"[^\w.-]+", "_", dotted, flags=re.ASCII).strip("_")
 
 
 def _one_image(data: Batches) -> tuple[int, ...]:

@@ -1,11 +1,12 @@
 """How far calibration, evaluation and latency are: a bar on a terminal, a line every ten seconds elsewhere.
 
 Tests run with their output captured, and the bar must not end up in it, nor overwrite pytest's own line. So every
-write suspends the capture for a moment, and the first one moves pytest to a fresh line.
+write suspends the capture for a moment; the bar stands below pytest's line, and the cursor goes back when it is done.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -39,6 +40,7 @@ class ProgressDisplay:
         delay: seconds before a bar appears at all.
         interval: seconds between two refreshes of a bar.
         width: columns a bar may take.
+        column: where pytest's cursor stands in its line; None when nobody can tell, and pytest starts a line anew.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ProgressDisplay:
         delay: float = BAR_DELAY_S,
         interval: float = BAR_INTERVAL_S,
         width: int = 79,
+        column: Callable[[], int] | None = None,
     ) -> None:
         self._terminal = terminal
         self._uncaptured = uncaptured
@@ -57,6 +60,7 @@ class ProgressDisplay:
         self._delay = delay
         self._interval = interval
         self._width = width
+        self._column = column
 
     def __call__(self, items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
         if total is None and isinstance(items, Sized):
@@ -73,14 +77,23 @@ class ProgressDisplay:
 
         # tqdm's monitor is a thread that would wake up while latency is measured.
         bar_type = type("Bar", (tqdm,), {"monitor_interval": 0})
+        screen = _Screen(terminal, self._uncaptured, self._column, self._width)
         bar = bar_type(
-            total=total, desc=f"ptq: {title}", file=_Screen(terminal, self._uncaptured), leave=False,
-            delay=self._delay, mininterval=self._interval, ncols=self._width,
-        )  # fmt: skip
-        with bar:
+            total=total,
+            desc=f"ptq: {title}",
+            file=screen,
+            leave=False,
+            delay=self._delay,
+            mininterval=self._interval,
+            ncols=self._width,
+        )
+        try:
             for item in items:
                 yield item
                 bar.update()
+        finally:
+            bar.close()
+            screen.close()
 
     def _lines(self, terminal: Terminal, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
         start = last = self._clock()
@@ -95,27 +108,48 @@ class ProgressDisplay:
 
 
 class _Screen:
-    """The file a bar draws on: standard output with the capture suspended, on a line of its own."""
+    """The file a bar draws on: standard output with the capture suspended, on the line below pytest's."""
 
-    def __init__(self, terminal: Terminal, uncaptured: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        uncaptured: Callable[[], AbstractContextManager[object]],
+        column: Callable[[], int] | None,
+        width: int,
+    ) -> None:
         self._terminal = terminal
         self._uncaptured = uncaptured
-        self._fresh = False
+        self._column = column
+        self._width = width
+        self._opened = False
+        self._back = ""
         self.encoding = getattr(sys.__stdout__, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        if not text:
-            return 0
         with self._uncaptured():
-            if not self._fresh:
-                self._terminal.ensure_newline()
-                self._fresh = True
+            if text and not self._opened:
+                self._open()
             sys.stdout.write(text)
             sys.stdout.flush()
         return len(text)
 
     def flush(self) -> None:
         """Every write has been flushed already."""
+
+    def close(self) -> None:
+        """Put the cursor back to where pytest left it. The bar has been wiped by then."""
+        if self._back:
+            self.write(self._back)
+            self._back = ""
+
+    def _open(self) -> None:
+        self._opened = True
+        column = self._column() if self._column is not None else self._width
+        if column >= self._width:  # a line that is broken, or somebody else's
+            self._terminal.ensure_newline()
+        elif column > 0:
+            sys.stdout.write("\n")
+            self._back = f"\x1b[A\x1b[{column}C"  # up one line, and right
 
 
 def _share(done: int, total: int | None) -> str:
@@ -125,9 +159,17 @@ def _share(done: int, total: int | None) -> str:
 def progress_display(config: pytest.Config) -> ProgressDisplay:
     """The display that fits this pytest process."""
     plugins: Any = config.pluginmanager
-    capture = plugins.getplugin("capturemanager")
-    uncaptured = nullcontext if capture is None else capture.global_and_fixture_disabled
-    terminal = plugins.getplugin("terminalreporter")
-    # Asked now: under capture standard output is no terminal and has no width.
-    width = config.get_terminal_writer().fullwidth - 1 if terminal else 79
-    return ProgressDisplay(terminal, uncaptured, width=width)
+    terminal, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
+    if terminal is None:
+        return ProgressDisplay(None)
+    writer = config.get_terminal_writer()
+    # Without capture, tests write between pytest's words, and only they know where the cursor is.
+    known = capture is not None and config.getoption("capture") != "no" and os.environ.get("TERM") != "dumb"
+    return ProgressDisplay(
+        terminal,
+        nullcontext if capture is None else capture.global_and_fixture_disabled,
+        delay=BAR_DELAY_S,
+        interval=BAR_INTERVAL_S,
+        width=writer.fullwidth - 1,  # asked now: under capture standard output is no terminal and has no width
+        column=(lambda: writer.width_of_current_line) if known else None,
+    )
