@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{gate.marker}: an item that gates {gate.metric.title} (pytest-ptq).")
     try:
         session = open_session(config)
-    except PTQError as error:
+    except (PTQError, OSError) as error:  # OSError: a name that no file system takes
         raise pytest.UsageError(str(error)) from error
     if not is_worker(config):
         config.pluginmanager.register(_Controller(session), "ptq-controller")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, overload
@@ -231,6 +232,12 @@ def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:
     words = ["pytest"]
     for key in sorted(given, key=lambda key: (key != "ptq_suite", key)):
         if key != "ptq_update_baseline":
-            option = "--" + key.replace("_", "-")
-            words += [option] if given[key] is True else [option, str(given[key])]
+            words += _spelled("--" + key.replace("_", "-"), given[key])
     return shlex.join([*words, *extra, nodeid])
+
+
+def _spelled(option: str, value: str | bool) -> list[str]:
+    if isinstance(value, bool):
+        return [option]
+    # pytest would take a path that stands alone for a test path.
+    return [f"{option}={value}"] if os.sep in value else [option, value]

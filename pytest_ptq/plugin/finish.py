@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from pytest_ptq.errors import PTQError
+from pytest_ptq.plugin.options import project_root
 from pytest_ptq.plugin.results import merge
 from pytest_ptq.plugin.session import PTQSession
 from pytest_ptq.store.history import write_record
@@ -40,6 +41,6 @@ def run_record(session: PTQSession) -> RunRecord:
         machine={**asdict(machine), "key": machine.key},
         versions=versions(),
         results=merge(session.results),
-        commit=current_commit(session.config.rootpath),
+        commit=current_commit(project_root(session.config)),
         time=session.started,
     )

@@ -114,10 +114,33 @@ def read_settings(config: pytest.Config) -> Settings:
         latency=latency,
         update=_choice("--ptq-update-baseline", text["ptq_update_baseline"], Update),
         baseline_dir=path["ptq_baseline_dir"],
-        history=path["ptq_history"] or config.rootpath / ".ptq" / "history",
+        history=path["ptq_history"] or project_root(config) / ".ptq" / "history",
         save=path["ptq_save"],
         strict=bool(config.getoption("ptq_strict") or _ini(config, "ptq_strict")),
     )
+
+
+def project_root(config: pytest.Config) -> Path:
+    """pytest's root folder, or the one around the working folder where pytest was misled."""
+    return _root_around(config.invocation_params.dir) if misled(config) else config.rootpath
+
+
+def misled(config: pytest.Config) -> bool:
+    """Whether pytest took the value of an option of ours for a test path, and its root folder from there.
+
+    pytest looks for its root folder before it knows our options. In `--ptq-history /tmp/x` it sees a path that
+    exists; in `--ptq-history=/tmp/x` it does not.
+    """
+    here = config.invocation_params.dir
+    given = set(map(str, config.invocation_params.args))
+    values = {str(config.getoption(option.key)) for option in _OPTIONS}
+    seen = any((here / value).exists() for value in values & given)
+    return seen and not config.getoption("rootdir", None) and config.rootpath != _root_around(here)
+
+
+def _root_around(here: Path) -> Path:
+    marks = ("pytest.toml", "pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", ".git")
+    return next((folder for folder in (here, *here.parents) if any((folder / m).exists() for m in marks)), here)
 
 
 def _value(config: pytest.Config, key: str, *, ini: bool) -> tuple[str, Path] | None:

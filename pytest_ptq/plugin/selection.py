@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_ptq.errors import UnknownNameError
-from pytest_ptq.plugin.options import Settings
+from pytest_ptq.plugin.options import Settings, project_root
 from pytest_ptq.qconfig import ALIASES, QConfig, get_qconfig
 from pytest_ptq.suite import Suite, Variant, list_suites, load_suite, packaged_suites
 
@@ -67,7 +67,7 @@ def gather_tables(config: pytest.Config) -> Tables:
 
 def search_folders(config: pytest.Config) -> tuple[Path, ...]:
     """Where suites are looked up by name, the project's own first."""
-    return tuple(dict.fromkeys((config.rootpath / "suites", packaged_suites())))
+    return tuple(dict.fromkeys((project_root(config) / "suites", packaged_suites())))
 
 
 def select(config: pytest.Config, settings: Settings, tables: Tables, name: str, data: str | None = None) -> Selection:
@@ -165,6 +165,7 @@ def _nodeid(config: pytest.Config, path: Path) -> str:
     """Short and the same on every machine: relative to the root folder, `suites/x.py` for a packaged suite."""
     if path.parent == packaged_suites():
         return f"suites/{path.name}"
-    if path.is_relative_to(config.rootpath):
-        return path.relative_to(config.rootpath).as_posix()
+    root = project_root(config)
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
     return f"{path.parent.name}/{path.name}".lstrip("/")

@@ -12,7 +12,7 @@ import pytest
 from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import Machine, describe_machine
 from pytest_ptq.plugin.baseline import Book
-from pytest_ptq.plugin.options import Settings, read_settings
+from pytest_ptq.plugin.options import Settings, project_root, read_settings
 from pytest_ptq.plugin.progress import progress_display
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection, Tables, gather_tables, select, select_all
@@ -55,7 +55,7 @@ class PTQSession:
 
     @cached_property
     def book(self) -> Book:
-        return Book(self.config.rootpath, self.settings, self.machine.key)
+        return Book(project_root(self.config), self.settings, self.machine.key)
 
     def named(self, name: str, data: str | None) -> Selection:
         """The suite that a marker names: the selected one, or one loaded for the purpose."""

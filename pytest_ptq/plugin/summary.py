@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ptq.plugin.options import misled, project_root
 from pytest_ptq.plugin.results import merge
 from pytest_ptq.plugin.session import PTQSession
 from pytest_ptq.report.terminal import header, notes, table
@@ -15,8 +16,8 @@ from pytest_ptq.suite import list_suites
 
 def header_lines(session: PTQSession) -> list[str]:
     """A line for each selected suite."""
-    machine, root = session.machine, session.config.rootpath
-    return [
+    machine, root = session.machine, project_root(session.config)
+    lines = [
         header(
             suite=selection.suite.name,
             data=selection.kind if selection.argument is None else f"{selection.kind}={selection.argument}",
@@ -27,6 +28,9 @@ def header_lines(session: PTQSession) -> list[str]:
         )
         for selection in session.selections
     ]
+    if lines and misled(session.config):
+        lines.append("ptq: pytest takes the value of an option for its root folder; write --ptq-OPTION=VALUE with '='")
+    return lines
 
 
 def _baseline(path: Path, root: Path) -> str:

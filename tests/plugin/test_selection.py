@@ -112,6 +112,7 @@ def test_python_functions_does_not_hide_the_gates(project: Project) -> None:
     [
         (["--ptq-suite", "tinny"], "unknown suite 'tinny'. Did you mean 'tiny'?"),
         (["--ptq-suite", "./nowhere.py"], "there is no such file"),
+        (["--ptq-suite", "x" * 300 + ".py"], "name too long"),
         (["--ptq-suite", "tiny", "--ptq-qconfig", "x68"], "unknown qconfig 'x68'. Did you mean 'x86'?"),
         (["--ptq-suite", "tiny", "--ptq-qconfig", "y*"], "unknown qconfig 'y*'"),
         (["--ptq-suite", "tiny", "--ptq-data", "imagnet=."], "unknown kind of data 'imagnet'"),
@@ -148,3 +149,14 @@ def test_runs_without_a_suite_show_nothing(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
     assert "ptq:" not in result.stdout.str()
     assert not (pytester.path / ".ptq").exists()
+
+
+def test_a_path_as_value_does_not_move_the_project(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    separate = project.gates("--ptq-history", str(elsewhere), "-p", "no:hypothesispytest")
+    separate.assert_outcomes(passed=3)  # with the project's own baseline
+    assert "write --ptq-OPTION=VALUE with '='" in separate.stdout.str()
+    joined = project.gates(f"--ptq-history={elsewhere}")
+    joined.assert_outcomes(passed=3)
+    assert "--ptq-OPTION=VALUE" not in joined.stdout.str()
+    assert len(list(elsewhere.glob("*.json"))) == 2
