@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import operator
 import traceback
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
 from torch import fx, nn
 
-from pytest_ptq.engine.graph import StageModule, finish, layer_of
+from pytest_ptq.engine.graph import StageModule, finish
+from pytest_ptq.engine.normalize import normalize
 from pytest_ptq.engine.ops import find_op
 from pytest_ptq.errors import CaptureError, WeightsError
 
@@ -44,8 +45,7 @@ def capture(model: nn.Module) -> CapturedModule:
         ) from error
     captured = CapturedModule(copied, graph)
     _name_nodes(captured)
-    _redirect_in_place(captured)
-    _allow_any_layout(captured)
+    normalize(captured)
     finish(captured)
     return captured
 
@@ -68,8 +68,11 @@ def _refuse_not_finite(model: nn.Module) -> None:
 
 def _user_line(error: BaseException) -> str:
     """File and line of the innermost frame that belongs neither to torch nor to this package."""
+    torch_home = Path(torch.__file__).parent
     frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename and __file__ != f.filename
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if torch_home not in Path(f.filename).parents and __file__ != f.filename
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "the model's forward"
 
@@ -97,29 +100,3 @@ def _name_nodes(captured: fx.GraphModule) -> None:
         seen[layer] = seen.get(layer, 0) + 1
         if seen[layer] > 1:
             node.meta["layer"] = f"{layer}#{seen[layer]}"
-
-
-def _redirect_in_place(captured: fx.GraphModule) -> None:
-    """`relu_(x)` changes x for everyone who reads it later: let them read the result, so that order matters no more."""
-    position = {node: i for i, node in enumerate(captured.graph.nodes)}
-    for node in captured.graph.nodes:
-        layer = layer_of(captured, node) if node.op == "call_module" else None
-        in_place = bool(getattr(layer, "inplace", False)) or bool(node.kwargs.get("inplace", False))
-        in_place |= node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
-        in_place |= node.target in (operator.iadd, operator.imul, operator.isub)
-        if in_place and node.args and isinstance(node.args[0], fx.Node):
-            source = node.args[0]
-            for user in list(source.users):
-                if position[user] > position[node]:
-                    user.replace_input_with(source, node)
-
-
-def _allow_any_layout(captured: fx.GraphModule) -> None:
-    """`view` needs one memory layout; `reshape` gives the same answer in all, and copies only where it has to."""
-    for node in captured.graph.nodes:
-        if node.op == "call_method" and node.target == "view" and not _is_dtype_view(node):
-            node.target = "reshape"
-
-
-def _is_dtype_view(node: fx.Node) -> bool:
-    return any(isinstance(a, torch.dtype) for a in (*node.args, *node.kwargs.values()))

@@ -20,7 +20,7 @@ from pytest_ptq.engine.graph import (
     unique_path,
 )
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize, QuantizedConv2d
-from pytest_ptq.engine.ops import Op, describe_call, find_op, tensor_inputs
+from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, holds_numbers, tensor_inputs
 from pytest_ptq.engine.plan import QuantPlan
 from pytest_ptq.engine.verify import verify_converted
 from pytest_ptq.qconfig import QConfig
@@ -32,6 +32,8 @@ class QuantizedModule(StageModule):
     stage = "converted"
     plan: QuantPlan
     qconfig: QConfig
+    made: Mapping[str, object] | None = None
+    """Where and how it was made, when it was read from a file."""
     stored: Mapping[str, QParams]
     """Scale and zero point by the layer whose output carries them."""
 
@@ -86,7 +88,7 @@ def _place_boundaries(
     for name, node in by_name.items():
         decision = plan.nodes.get(name)
         integers = decision is not None and decision.output == "uint8"
-        strangers = [user for user in node.users if is_int8(user) != integers]
+        strangers = [user for user in node.users if is_int8(user) != integers and not holds_numbers(user)]
         if strangers and (integers or name in stored):
             layer: nn.Module = DeQuantize(stored[name]) if integers else Quantize(stored[name])
             path = f"{node.meta['layer']}.{'dequantize' if integers else 'quantize'}"
@@ -94,15 +96,16 @@ def _place_boundaries(
 
 
 def stores_integers(converted: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node's value is uint8. Nodes that call no int8 layer pass on what they read (flatten, permute)."""
+    """Whether a node's value is uint8. Operations that only rearrange pass on what they read (flatten, permute)."""
     layer = layer_of(converted, node)
     if isinstance(layer, Quantize):
         return True
     if isinstance(layer, Int8Layer):
         return layer.writes_integers
-    if layer is not None and not isinstance(layer, nn.Flatten):
+    op = find_op(converted, node)
+    if op is None or op.kind is not Kind.SHARES:
         return False
-    return node.op != "placeholder" and any(stores_integers(converted, n) for n in node.all_input_nodes)
+    return any(stores_integers(converted, n) for n in tensor_inputs(node))
 
 
 def mark_overwrites(converted: QuantizedModule) -> None:

@@ -80,6 +80,14 @@ def put_layer(module: fx.GraphModule, path: str, layer: nn.Module) -> None:
     module.get_submodule(parent).add_module(name, layer)
 
 
+def own_layer(module: fx.GraphModule, node: fx.Node, path: str) -> nn.Module:
+    """Give a node a layer of its own at `path`, which shares its tensors with the one that it called."""
+    twin = _twin(module.get_submodule(str(node.target)))
+    put_layer(module, path, twin)
+    node.target = path
+    return twin
+
+
 def _has(module: nn.Module, path: str) -> bool:
     return any(name == path for name, _ in module.named_modules())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from torchvision.ops import StochasticDepth
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.blocks import ConvBlock, LinearBlock
+from pytest_ptq.engine.graph import call_nodes
 
 
 class Kind(enum.Enum):
@@ -179,7 +180,23 @@ def describe_call(module: fx.GraphModule, node: fx.Node, op: Op, per_channel: bo
 
 
 def tensor_inputs(node: fx.Node) -> list[fx.Node]:
-    """The nodes a node reads, in the order of its arguments and with repetitions (x + x reads x twice)."""
+    """The tensors a node reads, in the order of its arguments and with repetitions (x + x reads x twice)."""
     found: list[fx.Node] = []
     fx.map_arg((node.args, node.kwargs), lambda n: found.append(n))
-    return found
+    return [n for n in found if not holds_numbers(n)]
+
+
+def tensor_nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
+    """Nodes that compute a tensor, in order."""
+    return (node for node in call_nodes(module) if not holds_numbers(node))
+
+
+_ASKS_FOR_NUMBERS = ("size", "dim", "numel", "ndimension")
+
+
+def holds_numbers(node: fx.Node) -> bool:
+    """True for sizes and what is computed from sizes alone: the same whether the tensor holds int8 or fp32."""
+    if node.op == "call_method":
+        return node.target in _ASKS_FOR_NUMBERS
+    from_operator = getattr(node.target, "__module__", "") == "_operator"  # arithmetic and getitem, but not torch.zeros
+    return from_operator and bool(node.all_input_nodes) and all(map(holds_numbers, node.all_input_nodes))

@@ -10,8 +10,8 @@ from torch import fx
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.affine import UINT7, UINT8
 from pytest_ptq.engine.fuse import FusedModule
-from pytest_ptq.engine.graph import call_nodes, layer_of
-from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, tensor_inputs
+from pytest_ptq.engine.graph import layer_of
+from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, tensor_inputs, tensor_nodes
 from pytest_ptq.errors import QuantizationError, UnknownNameError
 from pytest_ptq.qconfig import QConfig
 
@@ -76,7 +76,7 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
     _check_names(fused, qconfig)
     reasons: dict[str, str] = {}
     ops: dict[str, Op | None] = {}
-    for node in call_nodes(fused):
+    for node in tensor_nodes(fused):
         op = ops[node.name] = find_op(fused, node)
         reasons[node.name] = _why_not(fused, node, op, reasons, qconfig)
     if not any(not reason and _weighted(ops[name]) for name, reason in reasons.items()):
@@ -84,7 +84,7 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
             "the model has nothing to quantize: no convolution or linear layer that could run in int8",
             stage="plan",
             remedy="Found: "
-            + (", ".join(sorted({_op_name(n, ops[n.name]) for n in call_nodes(fused)})) or "no operation")
+            + (", ".join(sorted({_op_name(fused, n, ops[n.name]) for n in tensor_nodes(fused)})) or "no operation")
             + ".",
         )
     reduce_range = kernels.saturates_int16() if qconfig.reduce_range is None else qconfig.reduce_range
@@ -98,12 +98,15 @@ def _weighted(op: Op | None) -> bool:
     return op is not None and op.kind is Kind.WEIGHTED
 
 
-def _op_name(node: fx.Node, op: Op | None) -> str:
+def _op_name(fused: FusedModule, node: fx.Node, op: Op | None) -> str:
+    layer = layer_of(fused, node)
+    if op is None and layer is not None:
+        return type(layer).__name__
     return op.name if op else str(getattr(node.target, "__name__", node.target))
 
 
 def _check_names(fused: FusedModule, qconfig: QConfig) -> None:
-    layers = [node.meta["layer"] for node in call_nodes(fused)]
+    layers = [node.meta["layer"] for node in tensor_nodes(fused)]
     for name in qconfig.fp32_layers:
         if not any(_within(layer, name) for layer in layers):
             raise UnknownNameError("layer", name, layers, place=f"qconfig {qconfig.name}, fp32_layers")
@@ -118,8 +121,7 @@ def _why_not(fused: FusedModule, node: fx.Node, op: Op | None, reasons: Mapping[
     if any(_within(node.meta["layer"], name) for name in qconfig.fp32_layers):
         return f"kept in fp32 by qconfig {qconfig.name}"
     if op is None:
-        layer = layer_of(fused, node)
-        return f"no int8 kernel for {type(layer).__name__ if layer is not None else _op_name(node, None)}"
+        return f"no int8 kernel for {_op_name(fused, node, None)}"
     if op.kind is Kind.FUSES_ONLY:
         return f"{op.name} runs in int8 only right behind a convolution or linear layer"
     if op.kind is not Kind.WEIGHTED:
@@ -134,7 +136,7 @@ def _assign(
 ) -> tuple[dict[str, NodePlan], dict[str, str]]:
     nodes: dict[str, NodePlan] = {}
     sources: dict[str, str] = {}
-    for node in call_nodes(fused):
+    for node in tensor_nodes(fused):
         op, reason = ops[node.name], reasons[node.name]
         output = "float32"
         if not reason and op is not None:
@@ -146,7 +148,7 @@ def _assign(
             elif _integers_wanted(fused, node, reasons):
                 output = "uint8"
                 sources[node.name] = node.name
-        nodes[node.name] = NodePlan(node.meta["layer"], _op_name(node, op), not reason, reason, output)
+        nodes[node.name] = NodePlan(node.meta["layer"], _op_name(fused, node, op), not reason, reason, output)
     return nodes, sources
 
 
@@ -159,7 +161,7 @@ def _spares(
     """
     return [
         node.name
-        for node in call_nodes(fused)
+        for node in tensor_nodes(fused)
         if sources.get(node.name, node.name) != node.name
         and any(not reasons.get(user.name, "output") and _needs_own_range(ops[user.name]) for user in node.users)
     ]
