@@ -39,10 +39,6 @@ class Block(nn.Module):
             y = y + residual
         return ACTIVATIONS[self.activation].function(y)
 
-    def macs(self, output: Tensor) -> int:
-        """Multiply-accumulates for one call whose result was `output`."""
-        raise NotImplementedError
-
 
 class ConvBlock(Block):
     """2-d convolution with folded batch norm, an activation and perhaps a residual added before it."""
@@ -66,9 +62,6 @@ class ConvBlock(Block):
     def _compute(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def macs(self, output: Tensor) -> int:
-        return output.numel() * self.weight[0].numel()
-
     def extra_repr(self) -> str:
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
 
@@ -80,9 +73,6 @@ class LinearBlock(Block):
 
     def _compute(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
-
-    def macs(self, output: Tensor) -> int:
-        return output.numel() * self.weight.shape[1]
 
     def extra_repr(self) -> str:
         return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}"
@@ -98,6 +88,21 @@ def describe_conv(
         if value != usual:
             text += f", {name}={value}"
     return text
+
+
+def conv_output_shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> tuple[int, ...]:
+    """Shape (N, K, H', W') of a convolution's output."""
+    n, _, height, width = x.shape
+    k, _, r, s = weight.shape
+    down = (height + 2 * padding[0] - dilation[0] * (r - 1) - 1) // stride[0] + 1
+    across = (width + 2 * padding[1] - dilation[1] * (s - 1) - 1) // stride[1] + 1
+    return n, k, down, across
+
+
+def has_symmetric_padding(conv: nn.Conv2d) -> bool:
+    """False for padding="same" that needs one more row or column after the image than before it."""
+    kernel = conv.weight.shape[2:]
+    return conv.padding != "same" or all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, conv.dilation, strict=True))
 
 
 def conv_block(conv: nn.Conv2d) -> ConvBlock:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import ConvBlock, describe_conv
+from pytest_ptq.engine.blocks import ConvBlock, conv_output_shape, describe_conv
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.graph import StageModule, call_nodes, finish, insert_after, layer_of, put_layer, stage_copy
 
@@ -36,9 +36,14 @@ class FrozenConv2d(nn.Module):
         self.outside = ACTIVATIONS["none" if fusable else block.activation].function
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if residual is not None:
+        if residual is None:
+            return self.outside(kernels.float_conv2d(x, self.packed, self.bias, self.geometry, self.inside))
+        b = self.block[0]
+        if residual.shape == conv_output_shape(x, b.weight, b.stride, b.padding, b.dilation):
             return kernels.float_conv2d_add(x, residual, self.packed, self.bias, self.geometry, self.inside == "relu")
-        return self.outside(kernels.float_conv2d(x, self.packed, self.bias, self.geometry, self.inside))
+        # The kernel would read past the end of a residual that broadcasts.
+        y = kernels.float_conv2d(x, self.packed, self.bias, self.geometry, "none") + residual
+        return ACTIVATIONS[self.block[0].activation].function(y)
 
     def _get_name(self) -> str:
         return f"Frozen{self.block[0]._get_name()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import Block, ConvBlock, LinearBlock, conv_block, fold_batch_norm
+from pytest_ptq.engine.blocks import Block, ConvBlock, LinearBlock, conv_block, fold_batch_norm, has_symmetric_padding
 from pytest_ptq.engine.capture import CapturedModule, capture
 from pytest_ptq.engine.graph import (
     StageModule,
@@ -43,7 +43,7 @@ def fuse(model: nn.Module) -> FusedModule:
             remove_identity(fused, node)
     for node in call_nodes(fused):
         layer = layer_of(fused, node)
-        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
+        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
             _grow_block(fused, node, conv_block(layer))
         elif type(layer) is nn.Linear:
             _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))

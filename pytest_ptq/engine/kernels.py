@@ -140,10 +140,10 @@ def mul(a: Tensor, a_q: QParams, b: Tensor, b_q: QParams, out: QParams) -> Tenso
     return _saturate(torch.addcmul(offset, big.float(), factor), out)
 
 
-def mean(x: Tensor, x_q: QParams, out: QParams | None) -> Tensor:
-    """Mean over height and width: uint8 (N, C, H, W) -> uint8, or float32 without `out`, (N, C, 1, 1)."""
-    sums = x.sum((2, 3), dtype=torch.int32, keepdim=True)
-    area = x.shape[2] * x.shape[3]
+def mean(x: Tensor, x_q: QParams, out: QParams | None, keepdim: bool = True) -> Tensor:
+    """Mean over height and width: uint8 (..., H, W) -> uint8, or float32 without `out`, (..., 1, 1) or (...)."""
+    sums = x.sum((-2, -1), dtype=torch.int32, keepdim=keepdim)
+    area = x.shape[-2] * x.shape[-1]
     if out is None:
         return sums.float().mul_(1 / area).sub_(x_q.zero_point).mul_(x_q.scale)
     gain = x_q.scale / out.scale / area
@@ -182,7 +182,8 @@ def max_pool2d(
                 for i in range(kernel_size[dim])
             ),
         )
-    return x
+    # A window of one element leaves a view; a result of its own may be written over by who reads it last.
+    return x.clone(memory_format=torch.channels_last) if max(kernel_size) == 1 else x
 
 
 def _pooled(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.affine import QParams, quantize_weight, weight_scales
-from pytest_ptq.engine.blocks import ConvBlock, LinearBlock, Pair, describe_conv
+from pytest_ptq.engine.blocks import ConvBlock, LinearBlock, Pair, conv_output_shape, describe_conv
 
 
 class Int8Layer(nn.Module):
@@ -88,6 +88,11 @@ class QuantizedWeighted(Int8Layer):
         q = self.out or QParams(1.0, 0)
         dtype = torch.uint8 if self.out else torch.float32
         self._out = (q.scale, q.zero_point, dtype, post_op, list(scalars), "")
+        # Kernels saturate at 255. What was not seen in calibration may lie beyond a smaller bound.
+        self._bound = self.out.quant_max if self.out is not None and self.out.quant_max < 255 else None
+
+    def _bounded(self, y: Tensor) -> Tensor:
+        return y if self._bound is None else y.clamp_(max=self._bound)
 
     def _get_name(self) -> str:
         return f"{self.prefix}{'Add' if self.adds else ''}{ACTIVATIONS[self.activation].title}{self.suffix}"
@@ -126,10 +131,23 @@ class QuantizedConv2d(QuantizedWeighted):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.residual is None or residual is None:
-            return kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, self._out)
-        other = residual if self.overwrites else residual.clone(memory_format=torch.channels_last)
+            return self._bounded(kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, self._out))
+        if residual.shape != conv_output_shape(x, self.weight, self.stride, self.padding, self.dilation):
+            return self._add_broadcast(x, residual, self.residual)
+        layout = torch.channels_last
+        other = residual.contiguous(memory_format=layout) if self.overwrites else residual.clone(memory_format=layout)
         q = (self.residual.scale, self.residual.zero_point)
-        return kernels.conv2d_add(x, other, self._packed, self._call, self._bias, self._geometry, self._out, q)
+        return self._bounded(
+            kernels.conv2d_add(x, other, self._packed, self._call, self._bias, self._geometry, self._out, q)
+        )
+
+    def _add_broadcast(self, x: Tensor, residual: Tensor, q: QParams) -> Tensor:
+        """The kernel adds tensors of one shape only. What broadcasts is added in fp32, and rounded once as well."""
+        assert self.out is not None
+        plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+        y = kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, plain)
+        y = ACTIVATIONS[self.activation].function(y + kernels.dequantize(residual, q))
+        return kernels.quantize(y, self.out)
 
     def extra_repr(self) -> str:
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups, self._quantization())
@@ -145,7 +163,7 @@ class QuantizedLinear(QuantizedWeighted):
         self._packed = kernels.pack_linear(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return kernels.linear(x.contiguous(), self._packed, self._call, self._bias, self._out)
+        return self._bounded(kernels.linear(x.contiguous(), self._packed, self._call, self._bias, self._out))
 
     def extra_repr(self) -> str:
         k, c = self.weight.shape
@@ -185,8 +203,7 @@ class QuantizedMean(Int8Layer):
         self.x, self.out, self.keepdim = x, out, keepdim
 
     def forward(self, x: Tensor) -> Tensor:
-        y = kernels.mean(x, self.x, self.out)
-        return y if self.keepdim else y.flatten(1)
+        return kernels.mean(x, self.x, self.out, self.keepdim)
 
     def extra_repr(self) -> str:
         return f"keepdim={self.keepdim}{self._quantization()}"
