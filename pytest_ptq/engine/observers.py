@@ -6,6 +6,7 @@ batches. `statistics()` is an immutable copy of what it saw; a range is a pure f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from pytest_ptq.errors import QuantizationError
 BINS = 4096
 CANDIDATES = 96
 """How many thresholds are tried on each side of zero."""
+SMALLEST_LIMIT = 2.0**-100
+"""A histogram reaches at least this far, so that the reciprocal of a bin's width is a finite float32."""
 CLIPPING_WEIGHT = 3.0
 """How much worse a squared clipping error is than a squared rounding error.
 
@@ -97,10 +100,12 @@ class HistogramObserver(MinMaxObserver):
         self._grow(max(abs(self.low), abs(self.high)))
         if self.limit:
             x32 = x.detach().float()
-            counts = torch.histc(x32, BINS, -self.limit, self.limit).double()
+            # Numbered by hand: a product with a power of two is exact, and so is floor. histc alone adds the limit
+            # first, which rounds, so that a value beside a bin's edge would fall left or right of it by the limit.
+            numbers = x32.mul(BINS / 2 / self.limit).floor_()
+            counts = torch.histc(numbers, BINS, -BINS // 2, BINS // 2).double()
             zeros = x32.numel() - int(torch.count_nonzero(x32))
-            # histc puts an exact zero into the first bin right of the middle.
-            counts[BINS // 2] -= zeros
+            counts[BINS // 2] -= zeros  # an exact zero stands in the first bin right of the middle
             self.counts += counts
         return x
 
@@ -108,11 +113,9 @@ class HistogramObserver(MinMaxObserver):
         if not reach:
             return
         if not self.limit:
-            # math.frexp gives reach = m * 2**e with m in 0.5..1, so that 2**e is the next power of two.
-            self.limit = float(
-                torch.ldexp(torch.tensor(1.0, dtype=torch.float64), torch.frexp(torch.tensor(reach)).exponent)
-            )
-        while self.limit < reach:
+            # frexp gives reach = m * 2**e with m in 0.5..1 (1 excluded), so that 2**e is the next power of two.
+            self.limit = max(math.ldexp(1.0, math.frexp(reach)[1]), SMALLEST_LIMIT)
+        while self.limit <= reach:
             merged = self.counts.view(-1, 2).sum(1)
             self.counts = torch.zeros(BINS, dtype=torch.float64)
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
