@@ -5,10 +5,12 @@ Loading runs no code from the file: what a graph may name is listed in `encoding
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,15 @@ from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.convert import QuantizedModule, mark_overwrites
-from pytest_ptq.engine.encoding import FUNCTIONS, METHODS, decode, decode_layer, encode, encode_layer, encode_node
+from pytest_ptq.engine.encoding import (
+    FUNCTIONS,
+    check_node,
+    decode,
+    decode_layer,
+    encode,
+    encode_layer,
+    encode_node,
+)
 from pytest_ptq.engine.graph import finish
 from pytest_ptq.errors import StoreError
 
@@ -65,12 +75,24 @@ def to_bytes(model: QuantizedModule) -> bytes:
         "nodes": [encode_node(node) for node in model.graph.nodes], "layers": layers, "constants": constants,
         "environment": _environment(model),
     }  # fmt: skip
+    tensors = {k: v.contiguous() for k, v in tensors.items()}
+    text = json.dumps(graph, separators=(",", ":"))
     header = {
         "format": "pytest-ptq int8 model",
         "schema": str(SCHEMA),
-        "graph": json.dumps(graph, separators=(",", ":")),
+        "graph": text,
+        "sha256": _digest(text, tensors),
     }
-    return safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
+    return safetensors.torch.save(tensors, metadata=header)
+
+
+def _digest(graph: str, tensors: Mapping[str, Tensor]) -> str:
+    """A checksum: int8 weights have no wrong values, so a damaged one would show only as lost accuracy."""
+    found = hashlib.sha256(graph.encode())
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()
 
 
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:
@@ -90,13 +112,16 @@ def load(path: str | os.PathLike[str]) -> fx.GraphModule:
         raise StoreError(
             f"not an int8 model of schema {SCHEMA}", place=place, remedy="Save it again with this version."
         )
+    if header.get("sha256") != _digest(header.get("graph", ""), tensors):
+        raise StoreError("the content does not match its checksum", place=place, remedy="Copy or save it again.")
     try:
         stored = json.loads(header["graph"])
         model = _decode_graph(stored, tensors)
     except StoreError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # whatever a damaged file makes the decoder stumble over
         raise StoreError(f"the stored graph is damaged ({type(error).__name__}: {error})", place=place) from error
+    model.made = stored["environment"]
     _compare_environment(stored["environment"], place)
     return model
 
@@ -115,6 +140,8 @@ def serialized_bytes(model: nn.Module) -> int:
 
 
 def _environment(model: QuantizedModule) -> dict[str, Any]:
+    if model.made is not None:
+        return dict(model.made)
     return {
         "torch": torch.__version__, "engine": kernels.ENGINE, "isa": torch.backends.cpu.get_cpu_capability(),
         "reduce_range": model.plan.reduce_range, "qconfig": model.qconfig.name,
@@ -138,22 +165,19 @@ def _attribute(model: nn.Module, target: str) -> Any:
 
 
 def _decode_graph(stored: dict[str, Any], tensors: dict[str, Tensor]) -> QuantizedModule:
+    root: dict[str, Any] = {path: decode_layer(layer, tensors) for path, layer in stored["layers"].items()}
+    constants = {path: decode(value, tensors, {}) for path, value in stored["constants"].items()}
     graph = fx.Graph()
     nodes: dict[str, fx.Node] = {}
     for item in stored["nodes"]:
-        target = item["target"]
-        if item["op"] == "call_function":
-            target = FUNCTIONS[target]
-        elif item["op"] == "call_method" and target not in METHODS:
-            raise StoreError(f"the method {target} is not allowed in a stored graph")
+        check_node(item, stored["layers"], constants)
+        target = FUNCTIONS[item["target"]] if item["op"] == "call_function" else item["target"]
         args = tuple(decode(a, tensors, nodes) for a in item["args"])
         kwargs = {k: decode(v, tensors, nodes) for k, v in item["kwargs"].items()}
         node = graph.create_node(item["op"], target, args, kwargs, item["name"])
         node.meta["layer"] = item["layer"]
         nodes[item["name"]] = node
-    root: dict[str, Any] = {path: decode_layer(layer, tensors) for path, layer in stored["layers"].items()}
-    root |= {path: decode(value, tensors, {}) for path, value in stored["constants"].items()}
-    model = QuantizedModule(root, graph)
+    model = QuantizedModule(root | constants, graph)
     mark_overwrites(model)
     finish(model)
     return model

@@ -6,8 +6,10 @@ A graph may name only layers of this package, layers of `torch.nn`, and the func
 from __future__ import annotations
 
 import inspect
+import keyword
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ _OWN = {
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {
-    "operator": (operator, "getitem sub truediv floordiv neg matmul pow"),
+    "operator": (operator, "getitem sub truediv floordiv mod neg matmul pow"),
     "torch": (torch, "cat chunk split stack matmul bmm sigmoid tanh clamp"),
     "F": (
         F,
@@ -122,6 +124,30 @@ def encode_node(node: fx.Node) -> dict[str, Any]:
         "args": [encode(a, node.name, none) for a in node.args],
         "kwargs": {k: encode(v, node.name, none) for k, v in node.kwargs.items()},
     }  # fmt: skip
+
+
+_PATH = re.compile(r"[\w#\- ]+(\.[\w#\- ]+)*")
+
+
+def check_node(item: dict[str, Any], layers: Container[str], constants: Container[str]) -> None:
+    """Refuse what a graph may not name.
+
+    torch.fx writes a graph as Python source, names and all, and runs that: every word that comes from the file has to
+    be a plain name, or the file could bring code along.
+    """
+    target, op = item["target"], item["op"]
+    allowed = {
+        "placeholder": target.isidentifier() and not keyword.iskeyword(target),
+        "call_function": target in FUNCTIONS,
+        "call_method": target in METHODS,
+        "call_module": target in layers and _PATH.fullmatch(target) is not None,
+        "get_attr": target in constants and _PATH.fullmatch(target) is not None,
+        "output": True,
+    }
+    if not allowed.get(op, False):
+        raise StoreError(f"a stored graph may not name {op} {target!r}")
+    if not item["name"].isidentifier() or not all(map(str.isidentifier, item["kwargs"])):
+        raise StoreError(f"{item['name']!r} of a stored graph is not named by plain words")
 
 
 def decode_layer(stored: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
