@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor, fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_ptq.engine.affine import QParams
-from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Calibration
 from pytest_ptq.engine.convert import QuantizedModule, convert
 from pytest_ptq.engine.fuse import FusedModule
@@ -71,36 +70,54 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-@torch.inference_mode()
+class _Counter(fx.Interpreter):
+    """Runs a graph and counts the multiply-accumulates of every node, whatever form they come in."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.macs: dict[str, int] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            value = super().run_node(n)
+        self.macs[n.name] = counter.get_total_flops() // 2
+        return value
+
+
+def count_macs(module: fx.GraphModule, x: Tensor) -> dict[str, int]:
+    """Multiply-accumulates by node for one input batch: of layers, functions and attention alike."""
+    counter = _Counter(module)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # one fused operation, in which nothing can be counted
+        with torch.no_grad():
+            counter.run(x)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    return counter.macs
+
+
 def coverage(fused: FusedModule, quantized: QuantizedModule, x: Tensor) -> Coverage:
     """Count multiply-accumulates on the float graph for one input batch, and say which run in int8."""
-    recorder = _Recorder(fused)
-    recorder.run(x)
-    decisions = {d.layer: d for d in quantized.plan.nodes.values()}
-    int8 = total = parameters = 0
-    for node in fused.graph.nodes:
-        layer = layer_of(fused, node)
-        if layer is None:
-            continue
-        path = node.meta["layer"]
-        macs = layer_macs(layer, recorder.seen.get(path))
-        total += macs
-        if decisions[path].int8:
-            int8 += macs
-        else:
-            parameters += sum(t.numel() for t in (*layer.parameters(), *layer.buffers()))
-    return Coverage(int8, total, count_detours(quantized), quantized.plan.fp32_layers, parameters)
+    macs = count_macs(fused, x)
+    decisions = quantized.plan.nodes
+    int8 = sum(n for name, n in macs.items() if name in decisions and decisions[name].int8)
+    kept = [node for node in fused.graph.nodes if node.name in decisions and not decisions[node.name].int8]
+    tensors = {id(t): t.numel() for node in kept for t in _weights_of(fused, node)}
+    return Coverage(
+        int8, sum(macs.values()), count_detours(quantized), quantized.plan.fp32_layers, sum(tensors.values())
+    )
 
 
-def layer_macs(layer: nn.Module, output: Tensor | None) -> int:
-    """Multiply-accumulates of one call; 0 for layers that have no weights to multiply with."""
-    if output is None:
-        return 0
-    if isinstance(layer, Block):
-        return layer.macs(output)
-    if isinstance(layer, (_ConvNd, nn.Linear)):
-        return output.numel() * layer.weight[0].numel()
-    return 0
+def _weights_of(fused: FusedModule, node: fx.Node) -> list[Tensor]:
+    """What a node computes with: its layer's tensors, or those that the graph hands to a function."""
+    layer = layer_of(fused, node)
+    found: list[Any] = [*layer.parameters(), *layer.buffers()] if layer is not None else []
+    for read in node.all_input_nodes:
+        if read.op == "get_attr":
+            owner, _, name = str(read.target).rpartition(".")
+            found.append(getattr(fused.get_submodule(owner), name))
+    return [t for t in found if isinstance(t, Tensor)]
 
 
 def sqnr_db(reference: Tensor, other: Tensor) -> float:
