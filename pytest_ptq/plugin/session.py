@@ -75,10 +75,8 @@ class PTQSession:
 
     def fresh_run(self, selection: Selection) -> SuiteRun:
         """A run that nobody else gets, for a model that a test brings along."""
-        from pytest_ptq.measure.machine import check_installation
         from pytest_ptq.runner import SuiteRun
 
-        check_installation()
         return SuiteRun(
             selection.suite,
             selection.kind,
