@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_ptq.errors import DataError, UnknownNameError, UsageError
+from pytest_ptq.errors import CaptureError, DataError, UnknownNameError, UsageError
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.sources import Batches
@@ -25,9 +25,11 @@ def own_selection(
     evaluation: Any,
     latency_shape: tuple[int, ...] | None,
 ) -> Selection:
-    """A selection made up for the model of a test. Raises UsageError or DataError."""
+    """A selection made up for the model of a test. Raises UsageError, CaptureError or DataError."""
     if calibration is None:
         raise UsageError("ptq_check got no calibration data", place=test, remedy="Pass calibration=batches.")
+    if model.training:
+        raise CaptureError("the model is in training mode", place=test, remedy="Call model.eval() before ptq_check.")
     # Only the accuracy gate needs labels, and refuses to go without; the others never look.
     data = Batches(calibration, [] if evaluation is None else evaluation, name=KIND)
     shape = latency_shape or _one_image(data)

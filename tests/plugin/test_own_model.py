@@ -90,7 +90,8 @@ def test_my_model(ptq_check, model):
         ("max_accuracy_drop=1", "'accuracy'", "ptq_check needs a model here"),
         ("min_int8_macs=1", "model, calibration=iter(batches())", "gives its batches only once"),
         ("min_int8_macs=1", "model, calibration=[]", "batches"),
-        ("min_int8_macs=1", "nn.Identity(), calibration=batches", "quantize"),
+        ("min_int8_macs=1", "nn.Identity().eval(), calibration=batches", "quantize"),
+        ("min_int8_macs=1", "model.train(), calibration=batches", "the model is in training mode"),
     ],
 )
 def test_wrong_calls(project: Project, marker: str, call: str, sentence: str) -> None:
