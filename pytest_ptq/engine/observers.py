@@ -21,12 +21,11 @@ CANDIDATES = 96
 """How many thresholds are tried on each side of zero."""
 SMALLEST_LIMIT = 2.0**-100
 """A histogram reaches at least this far, so that the reciprocal of a bin's width is a finite float32."""
-CLIPPING_WEIGHT = 3.0
+CLIPPING_WEIGHT = 10.0
 """How much worse a squared clipping error is than a squared rounding error.
 
 Rounding errors are independent and average out in the next layer's sums; clipping errors share a sign and add up.
-Of 0.3, 1, 3, 10, 30, 100 and no clipping, 3 and 10 kept most accuracy on MobileNetV3-small (SQNR of the logits: 22.1
-and 21.8 dB, at 1: 19.0, without clipping: 16.0), while MobileNetV2 moved by less than half a dB below 30.
+`python -m benchmarks clipping` compares weights; docs/engine.md has its table.
 """
 
 

@@ -1,0 +1,1 @@
+"""Tables for the documentation, one command each: `python -m benchmarks NAME`."""
