@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_ptq.errors import MeasurementError, UnknownNameError
+from pytest_ptq.measure.machine import check_installation
 from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, Measurement
 from pytest_ptq.qconfig import QConfig, get_qconfig
 from pytest_ptq.suite import Dataset, Suite, Variant
@@ -59,6 +60,7 @@ class SuiteRun:
 
     Raises:
         UnknownNameError: the suite has no such variant, or names an unknown qconfig.
+        InstallationError: torch and torchvision do not fit together.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class SuiteRun:
         if self.kind not in suite.variants:
             raise UnknownNameError("kind of data", self.kind, suite.variants, place=f"suite {suite.name}")
         self.qconfigs = tuple(get_qconfig(q, qconfigs) for q in suite.qconfigs)
+        # Here, before anything imports the engine: whoever has a run is about to measure.
+        check_installation()
         self._calibration: Calibration | None = None
         self._quantized: dict[QConfig, QuantizedModule] = {}
         self._measured: dict[tuple[str, QConfig], Mapping[str, Measurement]] = {}
@@ -99,11 +103,9 @@ class SuiteRun:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The fp32 model as its source builds it, in eval mode. Raises WeightsError, SuiteError, InstallationError."""
-        from pytest_ptq.measure.machine import check_installation
+        """The fp32 model as its source builds it, in eval mode. Raises WeightsError, SuiteError."""
         from pytest_ptq.sources import build_model
 
-        check_installation()
         return build_model(self.variant.model, self.weights)
 
     @cached_property
