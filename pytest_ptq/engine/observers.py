@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pytest_ptq.engine.affine import UINT8
+from pytest_ptq.engine.affine import SMALLEST_SCALE, UINT8
 from pytest_ptq.errors import QuantizationError
 
 BINS = 4096
@@ -138,7 +138,8 @@ def histogram_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[
     in place of a fitted distribution). Two corrections, because zero is always represented exactly: values within
     half a step of zero become zero and cost their own square, and exact zeros cost nothing. Without them the noise
     of the many small values behind a hardswish is overrated, and too much of the tail is clipped. What is clipped
-    weighs CLIPPING_WEIGHT times as much as what is rounded.
+    weighs CLIPPING_WEIGHT times as much as what is rounded. The ends are those that a whole zero point allows: a
+    hardswish has a peak of values at its minimum, and half a step decides whether that is clipped.
     """
     if seen.counts is None or not seen.limit:
         return minmax_range(seen, bounds)
@@ -147,16 +148,17 @@ def histogram_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[
     shrink = torch.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES, dtype=torch.float64)
     highs = shrink * max(seen.high, 0.0) if seen.high > 0 else torch.zeros(1, dtype=torch.float64)
     lows = shrink * min(seen.low, 0.0) if seen.low < 0 else torch.zeros(1, dtype=torch.float64)
-    above, kept_below = _clipping(centres, seen.counts, highs)
-    below, kept_above = _clipping(-centres.flip(0), seen.counts.flip(0), -lows)
-    total = float(seen.counts.sum())
-    inside = kept_below[None, :] + kept_above[:, None] - total
-    step = (highs[None, :] - lows[:, None]) / (bounds[1] - bounds[0])
+    step = ((highs[None, :] - lows[:, None]) / (bounds[1] - bounds[0])).clamp_min(SMALLEST_SCALE)
+    # What a scale and a whole zero point really reach: up to half a step beside low and high.
+    lowest = torch.round(lows[:, None] / step) * step
+    highest = lowest + (bounds[1] - bounds[0]) * step
+    above, kept_below = _clipping(centres, seen.counts, highest, step / 2)
+    below, kept_above = _clipping(-centres.flip(0), seen.counts.flip(0), -lowest, step / 2)
+    inside = kept_below + kept_above - float(seen.counts.sum())
     small, small_error = _rounds_to_zero(centres, seen.counts, step / 2)
-    clipped = above[None, :] + below[:, None]
-    error = CLIPPING_WEIGHT * clipped + small_error + (inside - small).clamp_min(0) * step.square() / 12
+    error = CLIPPING_WEIGHT * (above + below) + small_error + (inside - small).clamp_min(0) * step.square() / 12
     best = int(error.argmin())
-    return float(lows[best // len(highs)]), float(highs[best % len(highs)])
+    return float(lowest.view(-1)[best]), float(highest.view(-1)[best])
 
 
 def _rounds_to_zero(centres: Tensor, counts: Tensor, half_step: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,17 +170,21 @@ def _rounds_to_zero(centres: Tensor, counts: Tensor, half_step: Tensor) -> tuple
     return n, squares
 
 
-def _clipping(centres: Tensor, counts: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    """For each threshold: squared error of what lies above it, and how many values lie at or below it."""
+def _clipping(centres: Tensor, counts: Tensor, ends: Tensor, half_step: Tensor) -> tuple[Tensor, Tensor]:
+    """For each end of a range: squared error of what is clipped to it, and how many values are not.
+
+    A value within half a step beyond the end is rounded to it, like any other.
+    """
+    index = torch.searchsorted(centres, ends + half_step, right=True)
 
     def below(moment: Tensor) -> Tensor:
-        return torch.cat([moment.new_zeros(1), moment.cumsum(0)])[torch.searchsorted(centres, thresholds, right=True)]
+        return torch.cat([moment.new_zeros(1), moment.cumsum(0)])[index]
 
     n, first, second = (below(counts * centres**p) for p in (0, 1, 2))
     n_out = counts.sum() - n
     first_out = (counts * centres).sum() - first
     second_out = (counts * centres**2).sum() - second
-    error = second_out - 2 * thresholds * first_out + thresholds**2 * n_out
+    error = second_out - 2 * ends * first_out + ends**2 * n_out
     return error.clamp_min(0), n
 
 
