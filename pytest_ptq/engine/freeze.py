@@ -37,12 +37,14 @@ class FrozenConv2d(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if residual is None:
-            return self.outside(kernels.float_conv2d(x, self.packed, self.bias, self.geometry, self.inside))
+            return self.outside(kernels.float_conv2d(x, self.packed(x), self.bias, self.geometry, self.inside))
         b = self.block[0]
         if residual.shape == conv_output_shape(x, b.weight, b.stride, b.padding, b.dilation):
-            return kernels.float_conv2d_add(x, residual, self.packed, self.bias, self.geometry, self.inside == "relu")
+            return kernels.float_conv2d_add(
+                x, residual, self.packed(x), self.bias, self.geometry, self.inside == "relu"
+            )
         # The kernel would read past the end of a residual that broadcasts.
-        y = kernels.float_conv2d(x, self.packed, self.bias, self.geometry, "none") + residual
+        y = kernels.float_conv2d(x, self.packed(x), self.bias, self.geometry, "none") + residual
         return ACTIVATIONS[self.block[0].activation].function(y)
 
     def _get_name(self) -> str:

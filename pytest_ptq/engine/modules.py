@@ -60,7 +60,6 @@ class QuantizedWeighted(Int8Layer):
     weight: Tensor
     scales: Tensor
     bias: Tensor | None
-    _packed: Tensor
     prefix, suffix = "Quantized", ""
 
     def __init__(
@@ -131,21 +130,21 @@ class QuantizedConv2d(QuantizedWeighted):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.residual is None or residual is None:
-            return self._bounded(kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, self._out))
+            return self._bounded(kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, self._out))
         if residual.shape != conv_output_shape(x, self.weight, self.stride, self.padding, self.dilation):
             return self._add_broadcast(x, residual, self.residual)
         layout = torch.channels_last
         other = residual.contiguous(memory_format=layout) if self.overwrites else residual.clone(memory_format=layout)
         q = (self.residual.scale, self.residual.zero_point)
         return self._bounded(
-            kernels.conv2d_add(x, other, self._packed, self._call, self._bias, self._geometry, self._out, q)
+            kernels.conv2d_add(x, other, self._packed(x), self._call, self._bias, self._geometry, self._out, q)
         )
 
     def _add_broadcast(self, x: Tensor, residual: Tensor, q: QParams) -> Tensor:
         """The kernel adds tensors of one shape only. What broadcasts is added in fp32, and rounded once as well."""
         assert self.out is not None
         plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
-        y = kernels.conv2d(x, self._packed, self._call, self._bias, self._geometry, plain)
+        y = kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, plain)
         y = ACTIVATIONS[self.activation].function(y + kernels.dequantize(residual, q))
         return kernels.quantize(y, self.out)
 
