@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import operator
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -18,6 +21,30 @@ from pytest_ptq.errors import CaptureError, WeightsError
 
 class CapturedModule(StageModule):
     stage = "captured"
+
+
+class _Proxy(fx.Proxy):
+    """Records `x += y` as what it is: torch.fx makes `x = x + y` of it, which forgets that x had other names."""
+
+    def _in_place(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.itruediv, other)
+
+
+class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
 
 def capture(model: nn.Module) -> CapturedModule:
@@ -33,7 +60,7 @@ def capture(model: nn.Module) -> CapturedModule:
         copied = copy.deepcopy(model)
     except Exception as error:
         raise CaptureError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
-    tracer = fx.Tracer()
+    tracer = _Tracer()
     try:
         graph = tracer.trace(copied)
     except Exception as error:

@@ -98,10 +98,9 @@ def _make_out_of_place(captured: fx.GraphModule, node: fx.Node) -> bool:
         own_layer(captured, node, str(node.target)).inplace = False  # type: ignore[assignment]
         return True
     if node.op == "call_function" and node.target in _OUT_OF_PLACE:
-        if holds_numbers(node):
-            return False
+        number = holds_numbers(node)  # whose old value stays what it was under its other names
         node.target = _OUT_OF_PLACE[node.target]
-        return True
+        return not number
     if node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__"):
         node.target = str(node.target).removesuffix("_")
         return True

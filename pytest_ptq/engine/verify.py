@@ -29,7 +29,8 @@ def verify_fused(fused: fx.GraphModule) -> None:
         op = find_op(fused, node)
         if op is not None and op.kind is Kind.IDENTITY:
             _fail("fused", node, "an operation without effect in eval mode is left")
-        if type(layer_of(fused, node)) is nn.BatchNorm2d:
+        norm = layer_of(fused, node)
+        if type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
             source = node.args[0]
             assert isinstance(source, fx.Node)
             block = layer_of(fused, source)
