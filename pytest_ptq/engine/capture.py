@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pytest_ptq.engine.graph import StageModule, finish
+from pytest_ptq.engine.graph import StageModule, finish, is_reserved
 from pytest_ptq.engine.normalize import normalize
 from pytest_ptq.engine.ops import find_op
 from pytest_ptq.errors import CaptureError, WeightsError
@@ -56,6 +56,7 @@ def capture(model: nn.Module) -> CapturedModule:
     """
     _refuse_training(model)
     _refuse_not_finite(model)
+    _refuse_reserved(model)
     try:
         copied = copy.deepcopy(model)
     except Exception as error:
@@ -93,6 +94,16 @@ def _refuse_not_finite(model: nn.Module) -> None:
             raise WeightsError("the weight holds NaN or Inf", place=name, remedy="Load a checkpoint that is finite.")
 
 
+def _refuse_reserved(model: nn.Module) -> None:
+    for name, _ in model.named_children():
+        if is_reserved(name):
+            raise CaptureError(
+                f"a layer is called {name!r}, a name that a graph needs for itself",
+                place=type(model).__name__,
+                remedy="Rename that attribute of the model.",
+            )
+
+
 def _user_line(error: BaseException) -> str:
     """File and line of the innermost frame that belongs neither to torch nor to this package."""
     torch_home = Path(torch.__file__).parent
@@ -118,6 +129,7 @@ def _name_nodes(captured: fx.GraphModule) -> None:
             stack: OrderedDict[str, tuple[str, object]] = node.meta.get("nn_module_stack") or OrderedDict()
             path = next(reversed(stack.values()))[0] if stack else ""
             name = op.name if op else str(getattr(node.target, "__name__", node.target))
+            name = f"{name}#1" if is_reserved(name) else name  # x.float() must not hide the method of that name
             node.meta["layer"] = f"{path}.{name}" if path else name
         else:
             node.meta["layer"] = node.name

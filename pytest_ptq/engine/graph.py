@@ -24,6 +24,21 @@ class StageModule(fx.GraphModule):
     def _get_name(self) -> str:
         return f"{self.stage.capitalize()}Module"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> StageModule:
+        # torch.fx copies layers and graph; what a stage knows beside them never changes, and is shared.
+        twin: StageModule = super().__deepcopy__(memo)  # type: ignore[assignment]
+        twin.__dict__.update({name: self.__dict__[name] for name in STAGE_FIELDS if name in self.__dict__})
+        return twin
+
+
+STAGE_FIELDS = ("plan", "qconfig", "stored", "made", "_fused")
+"""What stages know beside their layers."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a layer at the top of a stage cannot be called so, because the stage itself has that attribute."""
+    return hasattr(StageModule, name) or name in (*STAGE_FIELDS, "fused", "observers")
+
 
 S = TypeVar("S", bound=StageModule)
 
@@ -141,6 +156,7 @@ def finish(module: StageModule) -> StageModule:
     module.delete_all_unused_submodules()
     _order_layers(module)
     module.recompile()
+    module.eval()
     return module
 
 

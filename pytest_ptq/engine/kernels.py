@@ -51,6 +51,9 @@ class PackedFor:
             self._packed, self._size = self._pack(list(x.shape)), size
         return self._packed
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedFor:
+        return PackedFor(self._pack)  # oneDNN's layout cannot be copied; it is packed again
+
 
 def pack_conv2d(
     weight: Tensor, scales: Tensor, x: QParams, stride: list[int], padding: list[int], dilation: list[int], groups: int

@@ -90,6 +90,14 @@ class QuantizedWeighted(Int8Layer):
         # Kernels saturate at 255. What was not seen in calibration may lie beyond a smaller bound.
         self._bound = self.out.quant_max if self.out is not None and self.out.quant_max < 255 else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What a kernel packed belongs to the kernel, and cannot be copied; it is packed again.
+        return {k: v for k, v in self.__dict__.items() if k != "_packed"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._prepare()
+
     def _bounded(self, y: Tensor) -> Tensor:
         return y if self._bound is None else y.clamp_(max=self._bound)
 

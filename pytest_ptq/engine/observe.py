@@ -14,9 +14,14 @@ class PreparedModule(StageModule):
     """A model that observes. Prints as its layers with their observers, and the ranges seen so far."""
 
     stage = "prepared"
-    fused: FusedModule
     plan: QuantPlan
     qconfig: QConfig
+    _fused: list[FusedModule]
+
+    @property
+    def fused(self) -> FusedModule:
+        """The float model that it was made from; in a list, so that it is no layer of this one."""
+        return self._fused[0]
 
     def observers(self) -> dict[str, MinMaxObserver]:
         """The observers by the name of the tensor that each one sees."""
@@ -36,6 +41,6 @@ def observe(fused: FusedModule, plan: QuantPlan, qconfig: QConfig) -> PreparedMo
             observer = OBSERVERS[plan.observed[node.name].observer].module(layer)
             insert_after(prepared, node, f"{layer}.observer", observer)
     finish(prepared)
-    prepared.fused, prepared.plan, prepared.qconfig = fused, plan, qconfig
+    prepared._fused, prepared.plan, prepared.qconfig = [fused], plan, qconfig
     verify_observed(prepared, plan)
     return prepared
