@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.nets import Net, conv, images, layer_names, partly_fp32_net, residual_net, run
+from engine.nets import Net, conv, images, layer_names, partly_fp32_net, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine.capture import capture
 from pytest_ptq.errors import CaptureError, WeightsError
@@ -158,3 +160,18 @@ def test_any_batch_size_runs(batch: int) -> None:
     quantized = engine.quantize(model, [images(3)])
     assert run(quantized, images(batch)).shape == (batch, 10)
     assert run(engine.freeze(model), images(batch)).shape == (batch, 10)
+
+
+@pytest.mark.parametrize("name", ["plan", "graph", "fused", "code", "observers"])
+def test_a_layer_of_a_name_that_a_graph_needs_is_refused(name: str) -> None:
+    with pytest.raises(CaptureError, match=f"a layer is called '{name}'.*Rename"):
+        capture(nn.Sequential(OrderedDict({name: conv(3, 3)})).eval())
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [lambda x: x.float(), lambda x: x.to(torch.float32), lambda x: x.type(torch.float32), lambda x: x.double().float()],
+)
+def test_operations_called_like_methods_of_a_module(cast: Callable[[Tensor], Tensor]) -> None:
+    model, x = Net(lambda m, x: m.b(cast(m.a(x))), a=conv(3, 4), b=conv(4, 4)), images()
+    assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 25

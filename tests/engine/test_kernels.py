@@ -199,6 +199,15 @@ def test_a_convolution_takes_any_layout(layout: str) -> None:
     assert_close(layer(x), affine.quantize(expected, out))
 
 
+def test_a_convolution_meets_images_of_several_sizes() -> None:
+    conv = Conv((3, 3), (1, 1), (1, 1), (1, 1), 1, 16, 32, (6, 7), 2, True, False, True, 5)
+    x_q, out = QParams(0.02, 7), QParams(0.1, 128)
+    layer = modules.QuantizedConv2d(*conv.weights(), "none", x_q, out, *conv.geometry())
+    for batch, height, width in [(1, 5, 5), (3, 5, 5), (1, 28, 28), (1, 5, 5), (2, 14, 3)]:
+        x = integers(batch, 16, height, width, seed=height)
+        assert_close(layer(channels_last(x)), affine.quantize(reference(conv, x, x_q), out))
+
+
 @given(
     st.lists(st.integers(1, 4), min_size=0, max_size=2), st.integers(1, 70), st.integers(1, 33),
     st.sampled_from(sorted(ACTIVATIONS)), zero_points, st.sampled_from([UINT8, UINT7, None]), st.booleans(), seeds,
@@ -302,7 +311,7 @@ def test_float_kernels_know_the_activations_they_claim() -> None:
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     packed = kernels.pack_float_conv2d(weight, *geometry)
     for name in kernels.FLOAT_ACTIVATIONS:
-        actual = kernels.float_conv2d(x, packed, None, geometry, name)
+        actual = kernels.float_conv2d(x, packed(x), None, geometry, name)
         torch.testing.assert_close(
             actual, ACTIVATIONS[name].function(F.conv2d(x, weight, padding=1)), rtol=1e-4, atol=1e-4
         )
