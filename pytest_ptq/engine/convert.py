@@ -20,7 +20,7 @@ from pytest_ptq.engine.graph import (
     unique_path,
 )
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize, QuantizedConv2d
-from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, holds_numbers, tensor_inputs
+from pytest_ptq.engine.ops import Op, describe_call, find_op, holds_numbers, tensor_inputs
 from pytest_ptq.engine.plan import QuantPlan
 from pytest_ptq.engine.verify import verify_converted
 from pytest_ptq.qconfig import QConfig
@@ -93,19 +93,6 @@ def _place_boundaries(
             layer: nn.Module = DeQuantize(stored[name]) if integers else Quantize(stored[name])
             path = f"{node.meta['layer']}.{'dequantize' if integers else 'quantize'}"
             insert_between(converted, node, strangers, unique_path(converted, path), layer)
-
-
-def stores_integers(converted: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node's value is uint8. Operations that only rearrange pass on what they read (flatten, permute)."""
-    layer = layer_of(converted, node)
-    if isinstance(layer, Quantize):
-        return True
-    if isinstance(layer, Int8Layer):
-        return layer.writes_integers
-    op = find_op(converted, node)
-    if op is None or op.kind is not Kind.SHARES:
-        return False
-    return any(stores_integers(converted, n) for n in tensor_inputs(node))
 
 
 def mark_overwrites(converted: QuantizedModule) -> None:

@@ -42,5 +42,5 @@ def observe(fused: FusedModule, plan: QuantPlan, qconfig: QConfig) -> PreparedMo
             insert_after(prepared, node, f"{layer}.observer", observer)
     finish(prepared)
     prepared._fused, prepared.plan, prepared.qconfig = [fused], plan, qconfig
-    verify_observed(prepared, plan)
+    verify_observed(prepared.observers().keys(), plan.observed.keys())
     return prepared

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Set
 
 from torch import fx, nn
 
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.graph import call_nodes, layer_of
-from pytest_ptq.engine.ops import Kind, find_op, holds_numbers
+from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize
+from pytest_ptq.engine.ops import Kind, find_op, holds_numbers, tensor_inputs
 from pytest_ptq.errors import VerificationError
-
-if TYPE_CHECKING:
-    from pytest_ptq.engine.convert import QuantizedModule
-    from pytest_ptq.engine.observe import PreparedModule
-    from pytest_ptq.engine.plan import QuantPlan
 
 
 def _fail(stage: str, node: fx.Node, message: str) -> None:
@@ -38,21 +34,17 @@ def verify_fused(fused: fx.GraphModule) -> None:
                 _fail("fused", node, "a batch norm behind a convolution was not folded")
 
 
-def verify_observed(prepared: PreparedModule, plan: QuantPlan) -> None:
-    """Exactly the tensors of the plan are observed, each once."""
-    observers = prepared.observers()
-    if set(observers) != set(plan.observed):
-        odd = sorted(set(observers) ^ set(plan.observed))
+def verify_observed(observed: Set[str], planned: Set[str]) -> None:
+    """Exactly the tensors of the plan are observed."""
+    if observed != planned:
+        odd = sorted(observed ^ planned)
         raise VerificationError(
             "observers and plan differ", place=f"prepared graph, {odd[0]}", remedy="Please report it."
         )
 
 
-def verify_converted(converted: QuantizedModule) -> None:
+def verify_converted(converted: fx.GraphModule) -> None:
     """Integers meet only integer layers and fp32 only fp32 ones, and no value makes a detour through fp32."""
-    from pytest_ptq.engine.convert import stores_integers
-    from pytest_ptq.engine.modules import DeQuantize, Int8Layer
-
     for node in call_nodes(converted):
         layer = layer_of(converted, node)
         reads = [stores_integers(converted, n) for n in node.all_input_nodes]
@@ -71,10 +63,21 @@ def _only_rearranges(converted: fx.GraphModule, node: fx.Node) -> bool:
 
 def count_detours(converted: fx.GraphModule) -> int:
     """Quantize nodes that read a DeQuantize: integers that were turned to fp32 and back between int8 neighbours."""
-    from pytest_ptq.engine.modules import DeQuantize, Quantize
-
     return sum(
         isinstance(layer_of(converted, node), Quantize) and isinstance(layer_of(converted, source), DeQuantize)
         for node in call_nodes(converted)
         for source in node.all_input_nodes
     )
+
+
+def stores_integers(converted: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node's value is uint8. Operations that only rearrange pass on what they read (flatten, permute)."""
+    layer = layer_of(converted, node)
+    if isinstance(layer, Quantize):
+        return True
+    if isinstance(layer, Int8Layer):
+        return layer.writes_integers
+    op = find_op(converted, node)
+    if op is None or op.kind is not Kind.SHARES:
+        return False
+    return any(stores_integers(converted, n) for n in tensor_inputs(node))

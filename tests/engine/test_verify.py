@@ -31,7 +31,7 @@ def test_legal_graphs_pass() -> None:
         fused = engine.fuse(model)
         verify_fused(fused)
         prepared = engine.prepare(fused)
-        verify_observed(prepared, prepared.plan)
+        verify_observed(prepared.observers().keys(), prepared.plan.observed.keys())
         engine.calibrate(prepared, [images()])
         verify_converted(engine.convert(prepared))
 
@@ -62,7 +62,7 @@ def test_observers_differ_from_the_plan(excess: bool) -> None:
     else:
         put_layer(prepared, "conv1.observer", nn.Identity())
     with pytest.raises(VerificationError, match="observers and plan differ"):
-        verify_observed(prepared, prepared.plan)
+        verify_observed(prepared.observers().keys(), prepared.plan.observed.keys())
 
 
 def test_an_int8_layer_reads_fp32() -> None:
