@@ -105,3 +105,22 @@ class Judgement:
     reason: str
     recorded: Measurement | None = None
     """What the baseline recorded on a machine of the same key; None when drift was not judged."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One layer: its path in the user's model, its kind, its SQNR in dB and what the logits gain when it stays fp32.
+
+    A figure that is not finite (a layer without any error) is kept as None.
+    """
+
+    name: str
+    kind: str
+    sqnr_db: float | None = None
+    gain_db: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("sqnr_db", "gain_db"):
+            value = getattr(self, key)
+            if value is not None and not math.isfinite(value):
+                object.__setattr__(self, key, None)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_ptq.errors import MeasurementError, UnknownNameError
 from pytest_ptq.measure.machine import check_installation
-from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, Measurement
+from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, LayerError, Measurement
 from pytest_ptq.qconfig import QConfig, get_qconfig
 from pytest_ptq.suite import Dataset, Suite, Variant
 
@@ -34,16 +34,6 @@ LAYER_IMAGES = 64
 def silent(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
     """Progress for those who want none."""
     yield from items
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer in int8: SQNR of its output in dB, and what the logits gain in dB when it alone stays in fp32."""
-
-    name: str
-    kind: str
-    sqnr_db: float
-    gain_db: float | None = None
 
 
 class SuiteRun:
@@ -237,14 +227,14 @@ class SuiteRun:
             return check_batch(batch, number)[:count]
         raise MeasurementError("there is no calibration image", place=self.suite.name)
 
-    def layers(self, qconfig: QConfig) -> tuple[LayerRow, ...]:
+    def layers(self, qconfig: QConfig) -> tuple[LayerError, ...]:
         """Every int8 layer, worst SQNR first; the worst few with what the logits gain when they stay in fp32."""
         from pytest_ptq.engine.inspect import gains, layer_errors
 
         quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
-        rows = sorted(layer_errors(self.fused, quantized, x), key=lambda row: row.sqnr_db)
+        rows = sorted(layer_errors(self.fused, quantized, x), key=lambda row: row.sqnr_db or 0.0)
         worst = gains(self.fused, quantized, self._calibrated(qconfig), rows[:WORST_LAYERS], x)
-        return tuple(LayerRow(r.layer, r.kind, r.sqnr_db, r.gain_db) for r in (*worst, *rows[WORST_LAYERS:]))
+        return (*worst, *rows[WORST_LAYERS:])
 
     def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:
         """(layer, reason) of what stayed in fp32."""

@@ -20,6 +20,7 @@ from pytest_ptq.engine.kernels import dequantize
 from pytest_ptq.engine.plan import make_plan
 from pytest_ptq.engine.verify import count_detours
 from pytest_ptq.errors import QuantizationError
+from pytest_ptq.metrics import LayerError
 
 CAP_DB = 200.0
 """Reported for outputs that are equal bit for bit, whose ratio would be infinite."""
@@ -41,17 +42,6 @@ class Coverage:
     detours: int
     fp32_layers: tuple[tuple[str, str], ...]
     fp32_parameters: int
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """Error of one layer's output on the same input images, all layers before it being in int8 too."""
-
-    layer: str
-    kind: str
-    sqnr_db: float
-    gain_db: float | None = None
-    """What the model's output gains in SQNR when this layer alone stays in fp32; None when not tried."""
 
 
 class _Recorder(fx.Interpreter):
@@ -160,7 +150,7 @@ def gains(
     found = []
     for row in rows:
         q = quantized.qconfig
-        without = replace(q, fp32_layers=(*q.fp32_layers, row.layer), reduce_range=quantized.plan.reduce_range)
+        without = replace(q, fp32_layers=(*q.fp32_layers, row.name), reduce_range=quantized.plan.reduce_range)
         try:
             candidate = convert(fused, make_plan(fused, without), calibration, without)
         except QuantizationError:  # a model of one layer has nothing left to quantize: no gain can be told

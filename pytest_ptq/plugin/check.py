@@ -11,7 +11,7 @@ import pytest
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.judge.gates import judge, overall
-from pytest_ptq.metrics import LATENCY_RATIO, QDQ_PAIRS, Judgement, Limit, Measurement, Verdict
+from pytest_ptq.metrics import LATENCY_RATIO, QDQ_PAIRS, Judgement, LayerError, Limit, Measurement, Verdict
 from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, GATES, LATENCY, Gate
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import LatencyMode
@@ -21,7 +21,7 @@ from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.report.failure import failure_text
-from pytest_ptq.store.record import LayerRecord, QConfigRecord
+from pytest_ptq.store.record import QConfigRecord
 
 if TYPE_CHECKING:
     from torch import nn
@@ -197,11 +197,11 @@ class Check:
         book = self._session.book
         return limit or book.limit(selection, self.qconfig, gate), book.recorded(selection, self.qconfig, gate)
 
-    def _layers(self, run: SuiteRun, gate: Gate, judgements: Iterable[Judgement]) -> tuple[LayerRecord, ...]:
+    def _layers(self, run: SuiteRun, gate: Gate, judgements: Iterable[Judgement]) -> tuple[LayerError, ...]:
         """Per-layer errors take a while: only a failed accuracy gate has use for them."""
         if gate is not ACCURACY or overall(judgements) is not Verdict.FAIL:
             return ()
-        return tuple(LayerRecord(row.name, row.kind, row.sqnr_db, row.gain_db) for row in run.layers(self.qconfig))
+        return run.layers(self.qconfig)
 
     def _explain(self, result: GateResult) -> str:
         """What `report` says about each judgement that fails, the gate's own first."""

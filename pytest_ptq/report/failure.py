@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from tabulate import tabulate
 
 from pytest_ptq.judge.gates import limit_verdict
-from pytest_ptq.metrics import Direction, Judgement, Measurement, Verdict
+from pytest_ptq.metrics import Direction, Judgement, LayerError, Measurement, Verdict
 from pytest_ptq.report.printable import printable
 from pytest_ptq.report.terminal import GATE_OF
 
@@ -20,19 +19,6 @@ TEST_OF: Mapping[str, str] = {"coverage": "test_int8_coverage"}
 """Tests of gates that are not simply called `test_<gate>`."""
 
 
-class Layer(Protocol):
-    """A row of the worst layers: dB, or None where there is no finite figure."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def sqnr_db(self) -> float | None: ...
-    @property
-    def gain_db(self) -> float | None: ...
-
-
 def failure_text(
     judgement: Judgement,
     *,
@@ -41,7 +27,7 @@ def failure_text(
     data: str = "embedded",
     machine_key: str = "",
     baseline: str = "",
-    layers: Sequence[Layer] = (),
+    layers: Sequence[LayerError] = (),
     fp32_layers: Sequence[tuple[str, str]] = (),
     reproduce: str | None = None,
     accept: str | None = None,
@@ -126,7 +112,7 @@ def _accept(judgement: Judgement, command: str, qconfig: str, data: str, baselin
     return f"a limit is changed by hand: edit it at {limit.source}"
 
 
-def _layer_lines(layers: Sequence[Layer]) -> list[str]:
+def _layer_lines(layers: Sequence[LayerError]) -> list[str]:
     if not layers:
         return []
     worst = sorted(layers, key=lambda layer: float("inf") if layer.sqnr_db is None else layer.sqnr_db)[:SHOWN]

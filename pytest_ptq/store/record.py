@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,29 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pytest_ptq.errors import StoreError
-from pytest_ptq.metrics import Direction, Judgement, Limit, Measurement, Metric, Verdict
+from pytest_ptq.metrics import Direction, Judgement, LayerError, Limit, Measurement, Metric, Verdict
 from pytest_ptq.store.strict_json import JSONError, parse
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """One layer: its path in the user's model, its kind, its SQNR in dB and what the logits gain when it stays fp32.
-
-    A figure that is not finite (a layer without any error) is kept as None.
-    """
-
-    name: str
-    kind: str
-    sqnr_db: float | None = None
-    gain_db: float | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("sqnr_db", "gain_db"):
-            value = getattr(self, key)
-            if value is not None and not math.isfinite(value):
-                object.__setattr__(self, key, None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +29,7 @@ class QConfigRecord:
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     fp32_layers: tuple[tuple[str, str], ...] = ()
     """(layer, reason) of each layer that stayed fp32."""
-    worst_layers: tuple[LayerRecord, ...] = ()
+    worst_layers: tuple[LayerError, ...] = ()
     errors: tuple[str, ...] = ()
     """Sentences of what could not be measured."""
 
@@ -176,7 +156,7 @@ def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QCon
         measurements={key: _read_measurement(m, metrics) for key, m in tree["measurements"].items()},
         judgements={key: _read_judgement(j, metrics) for key, j in tree["judgements"].items()},
         fp32_layers=tuple((layer["name"], layer["reason"]) for layer in tree["fp32_layers"]),
-        worst_layers=tuple(LayerRecord(**layer) for layer in tree["worst_layers"]),
+        worst_layers=tuple(LayerError(**layer) for layer in tree["worst_layers"]),
         errors=tuple(tree["errors"]),
     )
 

@@ -1,12 +1,11 @@
 import pytest
 
 from pytest_ptq.judge.gates import judge
-from pytest_ptq.metrics import ACCURACY_DROP, INT8_MACS, LATENCY_RATIO, Limit, Measurement
+from pytest_ptq.metrics import ACCURACY_DROP, INT8_MACS, LATENCY_RATIO, LayerError, Limit, Measurement
 from pytest_ptq.report.failure import SHOWN, failure_text
-from pytest_ptq.store.record import LayerRecord
 
 KEY = "avx512_vnni/onednn/2t/torch2.15"
-LAYERS = [LayerRecord(f"layer{i}", "QuantizedConv2d", 30.0 - i, 5.0 if i > 7 else None) for i in range(10)]
+LAYERS = [LayerError(f"layer{i}", "QuantizedConv2d", 30.0 - i, 5.0 if i > 7 else None) for i in range(10)]
 
 
 def explain(judgement, **more):
@@ -40,7 +39,7 @@ def test_the_worst_layers_come_worst_first_with_their_gain(row):
 
 
 def test_layers_without_a_figure_come_last(row):
-    layers = [LayerRecord("exact", "Linear", None), *LAYERS[:2]]
+    layers = [LayerError("exact", "Linear", None), *LAYERS[:2]]
     text = explain(row(drop=2.3).judgements["accuracy_drop_pp"], layers=layers)
     assert text.index("layer1") < text.index("layer0") < text.index("exact")
 
@@ -93,7 +92,7 @@ def test_commands_are_quoted_for_the_shell(name):
 
 
 def test_names_cannot_act_on_the_terminal(row):
-    layers = [LayerRecord("\x1b[2Jlayer\n::error::x", "\x07kind", 1.0)]
+    layers = [LayerError("\x1b[2Jlayer\n::error::x", "\x07kind", 1.0)]
     text = failure_text(
         row(drop=2.3).judgements["accuracy_drop_pp"],
         suite="\x1b[31m", qconfig="q\r", layers=layers, fp32_layers=[("\x1b[0m", "\n::error::why")],

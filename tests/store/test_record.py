@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_ptq.errors import StoreError
-from pytest_ptq.metrics import METRICS, Direction, Judgement, Limit, Measurement, Metric, Verdict
-from pytest_ptq.store.record import LayerRecord, QConfigRecord, RunRecord
+from pytest_ptq.metrics import METRICS, Direction, Judgement, LayerError, Limit, Measurement, Metric, Verdict
+from pytest_ptq.store.record import QConfigRecord, RunRecord
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -46,7 +46,7 @@ results = st.builds(
     judgements=st.lists(judgements(), max_size=3).map(by_metric),
     fp32_layers=st.lists(st.tuples(text, text), max_size=2).map(tuple),
     worst_layers=st.lists(
-        st.builds(LayerRecord, text, text, st.none() | st.floats(), st.none() | st.floats()), max_size=2
+        st.builds(LayerError, text, text, st.none() | st.floats(), st.none() | st.floats()), max_size=2
     ).map(tuple),
     errors=st.lists(text, max_size=2).map(tuple),
 )
@@ -90,7 +90,7 @@ def test_a_detail_that_is_no_number_is_refused_at_writing():
 
 
 def test_a_layer_without_error_has_no_finite_sqnr():
-    assert LayerRecord("conv", "Conv2d", math.inf, math.nan) == LayerRecord("conv", "Conv2d", None, None)
+    assert LayerError("conv", "Conv2d", math.inf, math.nan) == LayerError("conv", "Conv2d", None, None)
 
 
 @pytest.mark.parametrize(
