@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ from pytest_ptq.engine.graph import finish
 from pytest_ptq.errors import StoreError
 
 SCHEMA = 1
+FORMAT = "pytest-ptq int8 model"
 
 
 def save(model: QuantizedModule, path: str | os.PathLike[str]) -> Path:
@@ -42,13 +42,12 @@ def save(model: QuantizedModule, path: str | os.PathLike[str]) -> Path:
     payload = to_bytes(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(payload)
-            Path(partial).replace(target)
+            partial.write_bytes(payload)
+            partial.replace(target)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StoreError(f"cannot write the model: {error.strerror}", place=str(target)) from error
@@ -76,19 +75,14 @@ def to_bytes(model: QuantizedModule) -> bytes:
         "environment": _environment(model),
     }  # fmt: skip
     tensors = {k: v.contiguous() for k, v in tensors.items()}
-    text = json.dumps(graph, separators=(",", ":"))
-    header = {
-        "format": "pytest-ptq int8 model",
-        "schema": str(SCHEMA),
-        "graph": text,
-        "sha256": _digest(text, tensors),
-    }
-    return safetensors.torch.save(tensors, metadata=header)
+    content = {"schema": SCHEMA, "sha256": _digest(graph, tensors), "graph": graph}
+    # One entry: safetensors writes several in an order that differs from run to run.
+    return safetensors.torch.save(tensors, metadata={FORMAT: json.dumps(content, separators=(",", ":"))})
 
 
-def _digest(graph: str, tensors: Mapping[str, Tensor]) -> str:
+def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """A checksum: int8 weights have no wrong values, so a damaged one would show only as lost accuracy."""
-    found = hashlib.sha256(graph.encode())
+    found = hashlib.sha256(json.dumps(graph).encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         found.update(tensors[name].numpy().tobytes())
@@ -108,14 +102,15 @@ def load(path: str | os.PathLike[str]) -> fx.GraphModule:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, safetensors.SafetensorError) as error:
         raise StoreError(f"not a readable model ({error})", place=place) from error
-    if header.get("format") != "pytest-ptq int8 model" or header.get("schema") != str(SCHEMA):
-        raise StoreError(
-            f"not an int8 model of schema {SCHEMA}", place=place, remedy="Save it again with this version."
-        )
-    if header.get("sha256") != _digest(header.get("graph", ""), tensors):
-        raise StoreError("the content does not match its checksum", place=place, remedy="Copy or save it again.")
     try:
-        stored = json.loads(header["graph"])
+        content = json.loads(header.get(FORMAT, "{}"))
+        if content.get("schema") != SCHEMA:
+            raise StoreError(
+                f"not an int8 model of schema {SCHEMA}", place=place, remedy="Save it again with this version."
+            )
+        stored = content["graph"]
+        if content.get("sha256") != _digest(stored, tensors):
+            raise StoreError("the content does not match its checksum", place=place, remedy="Copy or save it again.")
         model = _decode_graph(stored, tensors)
     except StoreError:
         raise

@@ -62,6 +62,8 @@ def capture(model: nn.Module) -> CapturedModule:
     except Exception as error:
         raise CaptureError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
     tracer = _Tracer()
+    if tracer.is_leaf_module(copied, ""):  # one layer of torch's: called, and not looked into
+        copied = nn.Sequential(copied)
     try:
         graph = tracer.trace(copied)
     except Exception as error:

@@ -12,6 +12,7 @@ from pytest_ptq.engine import convert as converting
 from pytest_ptq.engine.calibrate import Calibration, Progress
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.fuse import FusedModule, fuse
+from pytest_ptq.engine.graph import StageModule
 from pytest_ptq.engine.observe import PreparedModule, observe
 from pytest_ptq.engine.plan import make_plan
 from pytest_ptq.errors import QuantizationError
@@ -75,6 +76,5 @@ def quantize(
 
 def _expect(value: object, kind: type, call: str, remedy: str) -> None:
     if not isinstance(value, kind):
-        raise QuantizationError(
-            f"{call} was given a {type(value).__name__}", stage=call, remedy=f"Give it what {remedy} returned."
-        )
+        found = value._get_name() if isinstance(value, StageModule) else type(value).__name__
+        raise QuantizationError(f"{call} was given a {found}", stage=call, remedy=f"Give it what {remedy} returned.")
