@@ -175,3 +175,9 @@ def test_a_layer_of_a_name_that_a_graph_needs_is_refused(name: str) -> None:
 def test_operations_called_like_methods_of_a_module(cast: Callable[[Tensor], Tensor]) -> None:
     model, x = Net(lambda m, x: m.b(cast(m.a(x))), a=conv(3, 4), b=conv(4, 4)), images()
     assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 25
+
+
+def test_a_model_of_one_layer() -> None:
+    for layer, x in ((nn.Linear(8, 4), torch.randn(2, 8)), (conv(3, 4), images())):
+        assert layer_names(capture(layer.eval())) == ["0"]
+        assert sqnr(run(layer, x), run(engine.quantize(layer, [x]), x)) > 25

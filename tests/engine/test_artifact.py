@@ -1,0 +1,317 @@
+"""The int8 model as a file: bit-identical after a reload, and nothing that is not one is read."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import models
+
+from engine.nets import Net, conv, images, partly_fp32_net, randomize, residual_net, run
+from pytest_ptq import engine
+from pytest_ptq.engine import artifact, kernels
+from pytest_ptq.errors import StoreError
+
+
+def mobilenet() -> nn.Module:
+    return randomize(models.mobilenet_v3_small(num_classes=10))
+
+
+def attention() -> nn.Module:
+    """Layers with children, buffers, constants and keyword arguments, all left in fp32."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        x = m.act(m.norm(m.conv(x)))
+        x = x.flatten(2).transpose(1, 2)
+        q, k, v = m.qkv(x).chunk(3, dim=-1)
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=False) + x
+        return F.pad(x[:, 1:, None].mean(1), (0, 1), value=0.5)
+
+    return Net(
+        compute, conv=conv(3, 16, stride=4), norm=nn.BatchNorm2d(16, momentum=None), act=nn.LeakyReLU(0.1),
+        qkv=nn.Linear(16, 48),
+    )  # fmt: skip
+
+
+MODELS = {"residual": residual_net, "partly fp32": partly_fp32_net, "mobilenet": mobilenet, "attention": attention}
+
+
+@pytest.mark.parametrize("qconfig", ["x86", "minmax"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_reload_is_bit_identical(name: str, qconfig: str, tmp_path: Path) -> None:
+    size = 32 if name == "mobilenet" else 16
+    quantized = engine.quantize(MODELS[name](), [images(2, size)], qconfig)
+    path = engine.save(quantized, tmp_path / "deep" / "folder" / "model.safetensors")
+    loaded = engine.load(path)
+    for batch in (1, 3):
+        x = images(batch, size, seed=batch)
+        assert torch.equal(run(loaded, x), run(quantized, x))
+    assert str(loaded) == str(quantized)
+    assert not loaded.training
+
+
+def test_a_reload_knows_what_to_overwrite(tmp_path: Path) -> None:
+    model = Net(lambda m, x: m.c(m.b(y := m.a(x))) + y, a=conv(3, 8), b=conv(8, 8), c=conv(8, 8))
+    quantized = engine.quantize(model, [images()])
+    loaded = engine.load(engine.save(quantized, tmp_path / "m.safetensors"))
+    assert loaded.c.overwrites is quantized.c.overwrites is True
+
+
+def test_what_was_loaded_can_be_saved_again(tmp_path: Path) -> None:
+    first = engine.save(engine.quantize(residual_net(), [images()]), tmp_path / "a.safetensors")
+    loaded = engine.load(first)
+    assert engine.save(loaded, tmp_path / "b.safetensors").read_bytes() == first.read_bytes()
+    assert engine.size_mb(loaded) * 1e6 == first.stat().st_size
+
+
+def test_its_size_is_what_is_measured_and_about_a_quarter(tmp_path: Path) -> None:
+    model = models.resnet18(num_classes=10).eval()
+    quantized = engine.quantize(model, [images(1, 32)])
+    path = engine.save(quantized, tmp_path / "m.safetensors")
+    assert artifact.serialized_bytes(quantized) == path.stat().st_size
+    assert 3.7 < artifact.serialized_bytes(model) / path.stat().st_size < 4.05
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return engine.save(engine.quantize(partly_fp32_net(), [images()]), tmp_path / "model.safetensors")
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object], digest: bool = True) -> None:
+    """Change the stored graph as somebody with bad intent would: checksum and all."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        content = json.loads(file.metadata()[artifact.FORMAT])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    change(content["graph"])
+    if digest:
+        content["sha256"] = artifact._digest(content["graph"], tensors)
+    safetensors.torch.save_file(tensors, path, {artifact.FORMAT: json.dumps(content)})
+
+
+def find(graph: dict[str, Any], op: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(node for node in graph["nodes"] if node["op"] == op)
+    return found
+
+
+def test_rewriting_itself_does_no_harm(saved: Path) -> None:
+    rewrite(saved, lambda graph: None)
+    engine.load(saved)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])
+def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(StoreError, match=r"model\.safetensors: not a readable model"):
+        engine.load(saved)
+
+
+@pytest.mark.parametrize("position", [0.2, 0.5, 0.8, 0.999])
+def test_a_damaged_file_is_refused(saved: Path, position: float) -> None:
+    content = bytearray(saved.read_bytes())
+    content[int(len(content) * position)] ^= 0x10
+    saved.write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        engine.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_graph_is_refused(saved: Path) -> None:
+    rewrite(saved, lambda graph: graph["layers"]["conv1"]["arguments"].update(groups=3), digest=False)
+    with pytest.raises(StoreError, match="the content does not match its checksum"):
+        engine.load(saved)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(StoreError, match="not a readable model"):
+        engine.load(path)
+    with pytest.raises(StoreError, match="not a readable model"):
+        engine.load(tmp_path)
+    torch.save(residual_net().state_dict(), path)
+    with pytest.raises(StoreError, match="not a readable model"):
+        engine.load(path)
+    safetensors.torch.save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(StoreError, match="not an int8 model of schema 1"):
+        engine.load(path)
+    safetensors.torch.save_file({"w": torch.zeros(3)}, path, {artifact.FORMAT: '{"schema": 99}'})
+    with pytest.raises(StoreError, match=r"not an int8 model of schema 1\. Save it again"):
+        engine.load(path)
+    for damaged in ("[]", "{", '{"schema": 1}'):
+        safetensors.torch.save_file({"w": torch.zeros(3)}, path, {artifact.FORMAT: damaged})
+        with pytest.raises(StoreError, match="the stored graph is damaged"):
+            engine.load(path)
+
+
+class Canary:
+    """Was code from a file run?"""
+
+    called = False
+
+
+INJECTED = "setattr(__import__('engine.test_artifact', fromlist=['x']).Canary, 'called', True)"
+
+
+def _function(graph: dict[str, Any]) -> None:
+    find(graph, "call_function")["target"] = "os.system"
+
+
+def _builtin(graph: dict[str, Any]) -> None:
+    find(graph, "call_function")["target"] = "builtins.eval"
+
+
+def _method(graph: dict[str, Any]) -> None:
+    find(graph, "call_method")["target"] = "__class__"
+
+
+def _layer_of_ours(graph: dict[str, Any]) -> None:
+    graph["layers"]["conv1"]["own"] = "Tally"
+
+
+def _layer_of_torch(graph: dict[str, Any]) -> None:
+    graph["layers"]["gelu"]["nn"] = "functional"
+
+
+def _function_for_a_layer(graph: dict[str, Any]) -> None:
+    graph["layers"]["gelu"]["nn"] = "factory_kwargs"
+
+
+def _operation(graph: dict[str, Any]) -> None:
+    find(graph, "call_function")["op"] = "execute"
+
+
+def _argument_name(graph: dict[str, Any]) -> None:
+    find(graph, "call_function")["kwargs"] = {f"x={INJECTED}, y": 1}
+
+
+def _parameter_name(graph: dict[str, Any]) -> None:
+    find(graph, "placeholder")["target"] = f"x, y={INJECTED}"
+
+
+def _node_name(graph: dict[str, Any]) -> None:
+    find(graph, "call_function")["name"] = f"x = {INJECTED}; y"
+
+
+def _layer_path(graph: dict[str, Any]) -> None:
+    path = f'gelu"), {INJECTED.replace(".", chr(0x2024))}, ("'
+    graph["layers"][path] = graph["layers"].pop("gelu")
+    next(n for n in graph["nodes"] if n["target"] == "gelu")["target"] = path
+
+
+def _unknown_path(graph: dict[str, Any]) -> None:
+    find(graph, "call_module")["target"] = "forward.__globals__"
+
+
+def _attribute(graph: dict[str, Any]) -> None:
+    node = find(graph, "call_function")
+    node["op"], node["target"], node["args"] = "get_attr", "forward.__globals__", []
+
+
+def _nothing(graph: dict[str, Any]) -> None:
+    graph.clear()
+
+
+def _unknown_node(graph: dict[str, Any]) -> None:
+    find(graph, "call_module")["args"] = [{"node": "nobody"}]
+
+
+def _two_kinds(graph: dict[str, Any]) -> None:
+    find(graph, "call_module")["args"] = [{"node": "x", "tuple": []}]
+
+
+def _wrong_type(graph: dict[str, Any]) -> None:
+    graph["nodes"] = 7
+
+
+ATTACKS = [
+    _function, _builtin, _method, _layer_of_ours, _layer_of_torch, _function_for_a_layer, _operation, _argument_name,
+    _parameter_name, _node_name, _layer_path, _unknown_path, _attribute, _nothing, _unknown_node, _two_kinds,
+    _wrong_type,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_file_brings_no_code(saved: Path, attack: Callable[[dict[str, Any]], None]) -> None:
+    rewrite(saved, attack)
+    Canary.called = False
+    with pytest.raises(StoreError) as caught:
+        run(engine.load(saved), images())
+    assert not Canary.called
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda m, x: torch.linalg.matrix_norm(m.conv(x)), "matrix_norm: the function .* cannot be stored"),
+        (lambda m, x: m.conv(x).erfinv(), "erfinv: the method erfinv cannot be stored"),
+        (lambda m, x: m.own(m.conv(x)), "own: a Own cannot be stored.*Only layers of torch.nn"),
+    ],
+)
+def test_what_cannot_be_stored_says_so(compute: Callable[..., Tensor], message: str, tmp_path: Path) -> None:
+    class Own(nn.GELU):
+        __module__ = "torch.nn"  # so that the tracer takes it for a layer
+
+    quantized = engine.quantize(Net(compute, conv=conv(3, 4), own=Own()), [images()])
+    with pytest.raises(StoreError, match=message):
+        engine.save(quantized, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_an_int8_model_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"save was given a Net\. Give it what quantize or convert returned"):
+        engine.save(residual_net(), tmp_path / "m.safetensors")  # type: ignore[arg-type]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StoreError, match=r"model\.safetensors: cannot write the model: No space left on device"):
+        engine.save(engine.quantize(residual_net(), [images()]), saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_others_may_read_it_as_they_may_read_any_new_file(saved: Path) -> None:
+    plain = saved.with_name("plain")
+    plain.write_bytes(b"")
+    assert saved.stat().st_mode == plain.stat().st_mode
+
+
+def test_an_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write the model"):
+        engine.save(engine.quantize(residual_net(), [images()]), tmp_path / "file" / "m.safetensors")
+
+
+def test_another_torch_is_warned_of(saved: Path) -> None:
+    rewrite(saved, lambda graph: graph["environment"].update(torch="1.13.0"))
+    with pytest.warns(UserWarning, match="was made with torch 1.13.0"):
+        engine.load(saved)
+
+
+@pytest.mark.parametrize(("reduced", "saturates"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_cpu_that_saturates_is_warned_of(
+    saved: Path, reduced: bool, saturates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(saved, lambda graph: graph["environment"].update(reduce_range=reduced))
+    monkeypatch.setattr(kernels, "saturates_int16", lambda: saturates)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        engine.load(saved)
+    assert [("made without reduce_range" in str(w.message)) for w in caught] == (
+        [True] if saturates and not reduced else []
+    )
