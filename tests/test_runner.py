@@ -1,0 +1,211 @@
+"""SuiteRun: one calibration for all qconfigs, everything computed once, and what it hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pytest_ptq import engine
+from pytest_ptq.errors import DataError, MeasurementError, UnknownNameError
+from pytest_ptq.metrics import (
+    ACCURACY_DROP,
+    INT8_MACS,
+    QDQ_PAIRS,
+    SIZE_FP32,
+    SIZE_INT8,
+    SIZE_REDUCTION,
+    SQNR,
+    TOP1_FP32,
+    TOP1_INT8,
+)
+from pytest_ptq.qconfig import MINMAX, X86, QConfig
+from pytest_ptq.runner import SuiteRun
+from pytest_ptq.suite import Suite, Variant
+
+
+def build() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+    ).eval()  # fmt: skip
+
+
+class Noise:
+    """Noise that is labelled by the float model, and counts how often it is read."""
+
+    name = "noise"
+
+    def __init__(self, calibration: list[Tensor] | None = None) -> None:
+        self.reads = {"load": 0, "calibration": 0, "evaluation": 0}
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(64, 3, 8, 8, generator=generator)
+        self.given = calibration
+        with torch.inference_mode():
+            self.labels = build()(self.images).argmax(1)
+
+    def load(self, argument: str | None = None) -> Noise:
+        self.reads["load"] += 1
+        self.argument = argument
+        return self
+
+    def calibration(self) -> list[Tensor]:
+        self.reads["calibration"] += 1
+        return list(self.images[:32].split(16)) if self.given is None else self.given
+
+    def evaluation(self) -> list[tuple[Tensor, Tensor]]:
+        self.reads["evaluation"] += 1
+        return list(zip(self.images.split(16), self.labels.split(16), strict=True))
+
+    def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
+        return iter(()), iter(())
+
+
+def suite(
+    data: Noise, qconfigs: tuple[str | QConfig, ...] = ("x86", "minmax"), model: Callable[[], nn.Module] = build
+) -> Suite:
+    return Suite("tiny", {"embedded": Variant(model, data)}, qconfigs, latency_shape=(1, 3, 8, 8))
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one at each calibration pass."""
+    found: list[int] = []
+    real = engine.pipeline.calibrate
+
+    def counted(*args: Any) -> Any:
+        found.append(1)
+        return real(*args)
+
+    monkeypatch.setattr("pytest_ptq.engine.pipeline.calibrate", counted)
+    return found
+
+
+@pytest.mark.parametrize("order", [(X86, MINMAX), (MINMAX, X86)])
+def test_one_calibration_serves_all_qconfigs(order: tuple[QConfig, ...], passes: list[int]) -> None:
+    run = SuiteRun(suite(Noise()))
+    kept = QConfig("kept", fp32_layers=("3",))
+    models = {q.name: run.quantized(q) for q in (*order, kept)}
+    assert len(passes) == 1
+    x = run.dataset.calibration()[0]  # type: ignore[index]
+    for qconfig in (X86, MINMAX, kept):
+        alone = engine.quantize(build(), run.dataset.calibration(), qconfig)
+        assert torch.equal(models[qconfig.name](x), alone(x)), "as if it had been calibrated on its own"
+
+
+def test_an_fp32_layer_asked_for_first_does_not_hinder_those_that_follow(passes: list[int]) -> None:
+    run = SuiteRun(suite(Noise()))
+    run.quantized(QConfig("kept", fp32_layers=("0", "3")))
+    run.quantized(X86)
+    assert len(passes) == 1
+    assert run.fp32_layers(X86) == ()
+
+
+def test_a_suite_of_minmax_alone_collects_no_histograms() -> None:
+    run = SuiteRun(suite(Noise(), ("minmax",)))
+    run.quantized(MINMAX)
+    assert all(s.counts is None for s in run._calibrated(MINMAX).statistics.values())
+
+
+def test_everything_is_computed_once() -> None:
+    data = Noise()
+    run = SuiteRun(suite(data))
+    for qconfig in run.qconfigs:
+        for gate in ("accuracy", "size", "coverage"):
+            assert run.measure(gate, qconfig) is run.measure(gate, qconfig)
+        assert run.quantized(qconfig) is run.quantized(qconfig)
+    assert data.reads["load"] == 1
+    assert data.reads["evaluation"] == 3, "fp32 once, and each qconfig once"
+    assert run.model is run.model
+    assert run.fp32 is run.fp32
+
+
+def test_what_is_measured() -> None:
+    run = SuiteRun(suite(Noise()))
+    accuracy, size, coverage = (run.measure(gate, X86) for gate in ("accuracy", "size", "coverage"))
+    assert accuracy[TOP1_FP32.key].value == 100.0
+    assert accuracy[TOP1_INT8.key].value == 100.0 - accuracy[ACCURACY_DROP.key].value
+    assert accuracy[SQNR.key].value > 25
+    assert accuracy[ACCURACY_DROP.key].samples == 64
+    assert size[SIZE_FP32.key].value == engine.size_mb(run.model) * 1e6
+    assert size[SIZE_INT8.key].value == engine.size_mb(run.quantized(X86)) * 1e6
+    assert size[SIZE_REDUCTION.key].value == size[SIZE_FP32.key].value / size[SIZE_INT8.key].value
+    assert (coverage[INT8_MACS.key].value, coverage[QDQ_PAIRS.key].value) == (100.0, 0.0)
+    assert run.reduce_range(X86) is engine.plan.kernels.saturates_int16()
+
+
+def test_coverage_of_what_is_left_in_fp32() -> None:
+    kept = QConfig("kept", fp32_layers=("3",))
+    run = SuiteRun(suite(Noise(), (kept,)))
+    first, second, last = 64 * 16 * 27, 16 * 32 * 16 * 9, 320
+    measured = run.measure("coverage", kept)[INT8_MACS.key]
+    assert measured.value == pytest.approx(100 * (first + last) / (first + second + last))
+    assert run.fp32_layers(kept)[0] == ("3", "kept in fp32 by qconfig kept")
+    assert run.measure("size", kept)[SIZE_INT8.key].details["leftover_fp32_parameters"] == 32 * 16 * 9 + 32
+
+
+def test_layers_come_worst_first_and_the_worst_with_their_gain() -> None:
+    rows = SuiteRun(suite(Noise())).layers(X86)
+    assert sorted(row.name for row in rows) == ["0", "3", "5", "6", "7"]
+    assert [row.sqnr_db for row in rows] == sorted(row.sqnr_db for row in rows)
+    assert [row.gain_db is None for row in rows] == [False, False, False, True, True]
+
+
+def test_a_saved_model_is_the_one_that_was_judged(tmp_path: Path) -> None:
+    run = SuiteRun(suite(Noise()))
+    path = run.save(X86, tmp_path)
+    assert path == tmp_path / "tiny_x86.safetensors"
+    x = run.dataset.calibration()[0]  # type: ignore[index]
+    assert torch.equal(engine.load(path)(x), run.quantized(X86)(x))
+
+
+def test_progress_is_shown() -> None:
+    seen: list[tuple[str, int | None]] = []
+
+    def progress(items: Iterable[Any], title: str, total: int | None) -> Iterator[Any]:
+        seen.append((title, total))
+        yield from items
+
+    SuiteRun(suite(Noise()), progress=progress).measure("accuracy", X86)
+    assert sorted(seen) == [("calibrating", 2), ("evaluating fp32", 4), ("evaluating x86", 4)]
+
+
+def test_the_argument_reaches_the_data() -> None:
+    data = Noise()
+    assert SuiteRun(suite(data), "embedded", "somewhere").dataset is data
+    assert data.argument == "somewhere"
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"suite tiny: unknown kind of data 'embeded'. Did you mean 'embedded'\?"
+    ):
+        SuiteRun(suite(Noise()), "embeded")
+    with pytest.raises(UnknownNameError, match=r"unknown gate 'acuracy'. Did you mean 'accuracy'\?"):
+        SuiteRun(suite(Noise())).measure("acuracy", X86)
+    with pytest.raises(UnknownNameError, match="unknown qconfig 'mine'"):
+        SuiteRun(suite(Noise(), ("mine",)))
+    mine = QConfig("mine", activation_observer="minmax")
+    assert SuiteRun(suite(Noise(), ("mine",)), qconfigs={"mine": mine}).qconfigs == (mine,)
+
+
+def test_no_calibration_data() -> None:
+    run = SuiteRun(suite(Noise([])))
+    with pytest.raises(DataError, match="no calibration batch"):
+        run.measure("accuracy", X86)
+    with pytest.raises((DataError, MeasurementError)):
+        run.measure("coverage", X86)
+
+
+def test_the_users_model_is_not_touched() -> None:
+    model = build()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run = SuiteRun(suite(Noise(), model=lambda: model))
+    run.measure("accuracy", X86)
+    run.layers(X86)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
