@@ -31,8 +31,8 @@ _OWN = {
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {
-    "operator": (operator, "getitem sub truediv floordiv mod neg matmul pow"),
-    "torch": (torch, "cat chunk split stack matmul bmm sigmoid tanh clamp"),
+    "operator": (operator, "getitem sub truediv floordiv mod neg matmul pow eq ne lt le gt ge"),
+    "torch": (torch, "_assert cat chunk split stack matmul bmm sigmoid tanh clamp"),
     "F": (
         F,
         "avg_pool2d interpolate pad softmax gelu silu sigmoid layer_norm leaky_relu hardtanh elu batch_norm conv2d "
@@ -59,15 +59,22 @@ def encode_layer(path: str, layer: nn.Module, tensors: dict[str, Tensor]) -> dic
     if _OWN.get(kind) is type(layer):
         names = [n for n in inspect.signature(type(layer).__init__).parameters if n != "self"]
         return {"own": kind, "arguments": {n: encode(getattr(layer, n), f"{path}.{n}", tensors) for n in names}}
-    if getattr(nn, kind, None) is not type(layer):
+    if _torch_layer(kind) is not type(layer):
         raise StoreError(f"a {kind} cannot be stored", place=path, remedy="Only layers of torch.nn can be.")
-    plain = {k: v for k, v in vars(layer).items() if not k.startswith("_") and k != "training"}
+    every_module_has = vars(nn.Module())
+    plain = {k: v for k, v in vars(layer).items() if k not in every_module_has}
     return {
         "nn": kind,
         "attributes": {k: encode(v, f"{path}.{k}", tensors) for k, v in plain.items()},
         "tensors": {k: encode(v, f"{path}.{k}", tensors) for k, v in _own_tensors(layer).items()},
         "children": {k: encode_layer(f"{path}.{k}", child, tensors) for k, child in layer.named_children()},
     }
+
+
+def _torch_layer(name: str) -> type[nn.Module] | None:
+    """The layer of torch.nn with that name; attention holds one that is not among the public ones."""
+    kind = getattr(nn, name, None) or getattr(nn.modules.linear, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None
 
 
 def _own_tensors(layer: nn.Module) -> dict[str, Tensor | None]:
@@ -153,8 +160,8 @@ def check_node(item: dict[str, Any], layers: Container[str], constants: Containe
 def decode_layer(stored: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     if "own" in stored:
         return _OWN[stored["own"]](**{k: decode(v, tensors, {}) for k, v in stored["arguments"].items()})
-    kind = getattr(nn, stored["nn"])
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    kind = _torch_layer(stored["nn"])
+    if kind is None:
         raise StoreError(f"{stored['nn']} is no layer")
     layer: nn.Module = kind.__new__(kind)
     nn.Module.__init__(layer)

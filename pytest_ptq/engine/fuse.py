@@ -16,7 +16,7 @@ from pytest_ptq.engine.graph import (
     replace_chain,
     stage_copy,
 )
-from pytest_ptq.engine.ops import Kind, find_op
+from pytest_ptq.engine.ops import find_op, is_identity
 from pytest_ptq.engine.verify import verify_fused
 
 
@@ -38,8 +38,7 @@ def fuse(model: nn.Module) -> FusedModule:
     captured = model if isinstance(model, CapturedModule) else capture(model)
     fused = stage_copy(captured, FusedModule)
     for node in call_nodes(fused):
-        op = find_op(fused, node)
-        if op is not None and op.kind is Kind.IDENTITY:
+        if is_identity(fused, node):
             remove_identity(fused, node)
     for node in call_nodes(fused):
         layer = layer_of(fused, node)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torchvision.ops import StochasticDepth
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine.affine import QParams
@@ -91,6 +91,12 @@ def _no_indices(call: Call) -> str:
     return "pooling that returns indices" if returns else ""
 
 
+def _always_drops(call: Call) -> str:
+    """F.dropout(x) without training=self.training: fp32 drops values in eval mode too, and int8 has to agree."""
+    drops = call.layer is None and call.arguments.get("training", True)
+    return "drops values also in eval mode" if drops else ""
+
+
 def _lower_mean(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
     # Adaptive pooling, as a layer or with an output size, keeps the two dimensions; mean drops them unless told not to.
     keepdim = call.layer is not None or "output_size" in call.arguments or bool(call.arguments.get("keepdim"))
@@ -148,7 +154,11 @@ OPS: tuple[Op, ...] = (
     Op("unsqueeze", Kind.SHARES, functions=(torch.unsqueeze,), methods=("unsqueeze",)),
     Op(
         "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, StochasticDepth),
-        (F.dropout, F.dropout2d),
+        (F.dropout, F.dropout2d), parameters=("p", "training", "inplace"), when=_always_drops,
+    ),
+    Op(
+        "stochastic_depth", Kind.IDENTITY, functions=(stochastic_depth,), parameters=("p", "mode", "training"),
+        when=_always_drops,
     ),
     Op("identity", Kind.IDENTITY, (nn.Identity,)),
 )  # fmt: skip
@@ -167,6 +177,12 @@ def find_op(module: fx.GraphModule, node: fx.Node) -> Op | None:
     if node.op == "call_method":
         return _BY_METHOD.get(str(node.target))
     return None
+
+
+def is_identity(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node returns what it reads."""
+    op = find_op(module, node)
+    return op is not None and op.kind is Kind.IDENTITY and not op.when(describe_call(module, node, op))
 
 
 def describe_call(module: fx.GraphModule, node: fx.Node, op: Op, per_channel: bool = True) -> Call:
@@ -198,5 +214,6 @@ def holds_numbers(node: fx.Node) -> bool:
     """True for sizes and what is computed from sizes alone: the same whether the tensor holds int8 or fp32."""
     if node.op == "call_method":
         return node.target in _ASKS_FOR_NUMBERS
-    from_operator = getattr(node.target, "__module__", "") == "_operator"  # arithmetic and getitem, but not torch.zeros
-    return from_operator and bool(node.all_input_nodes) and all(map(holds_numbers, node.all_input_nodes))
+    # Arithmetic, comparisons and getitem, and what is asserted of them; not torch.zeros(n), which makes a tensor.
+    plain = getattr(node.target, "__module__", "") == "_operator" or node.target is torch._assert
+    return plain and bool(node.all_input_nodes) and all(map(holds_numbers, node.all_input_nodes))

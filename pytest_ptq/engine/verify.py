@@ -9,7 +9,7 @@ from torch import fx, nn
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.graph import call_nodes, layer_of
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize
-from pytest_ptq.engine.ops import Kind, find_op, holds_numbers, tensor_inputs
+from pytest_ptq.engine.ops import Kind, find_op, holds_numbers, is_identity, tensor_inputs
 from pytest_ptq.errors import VerificationError
 
 
@@ -22,8 +22,7 @@ def _fail(stage: str, node: fx.Node, message: str) -> None:
 def verify_fused(fused: fx.GraphModule) -> None:
     """Nothing that does nothing is left, and no batch norm follows a convolution that it could be folded into."""
     for node in call_nodes(fused):
-        op = find_op(fused, node)
-        if op is not None and op.kind is Kind.IDENTITY:
+        if is_identity(fused, node):
             _fail("fused", node, "an operation without effect in eval mode is left")
         norm = layer_of(fused, node)
         if type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
