@@ -42,7 +42,27 @@ def attention() -> nn.Module:
     )  # fmt: skip
 
 
-MODELS = {"residual": residual_net, "partly fp32": partly_fp32_net, "mobilenet": mobilenet, "attention": attention}
+def torchs_own() -> nn.Module:
+    """Layers of torch.nn that keep private attributes and children of private classes."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        torch._assert(x.shape[1] == 3, "three channels")
+        x = m.mirrored(m.conv(x)).flatten(2).transpose(1, 2)
+        return m.attention(x, x, x, need_weights=False)[0]
+
+    return Net(
+        compute, conv=conv(3, 8, stride=4), mirrored=conv(8, 8, padding_mode="reflect"),
+        attention=nn.MultiheadAttention(8, 2, batch_first=True),
+    )  # fmt: skip
+
+
+MODELS = {
+    "torch's own": torchs_own,
+    "residual": residual_net,
+    "partly fp32": partly_fp32_net,
+    "mobilenet": mobilenet,
+    "attention": attention,
+}
 
 
 @pytest.mark.parametrize("qconfig", ["x86", "minmax"])

@@ -146,9 +146,9 @@ def _read_after(m: Net, x: Tensor) -> Tensor:
 
 def _read_by_a_view(m: Net, x: Tensor) -> Tensor:
     y = F.relu(m.a(x))
-    flat = y.flatten(1)
-    z = F.relu(m.b(y) + y)
-    return z.mean((2, 3)).sum() + flat
+    turned = y.transpose(2, 3)
+    z = F.relu(m.b(m.c(y)) + y)
+    return m.c(z) + turned
 
 
 def _read_by_pooling(m: Net, x: Tensor) -> Tensor:

@@ -162,6 +162,21 @@ def test_what_does_nothing_in_eval_mode_is_removed() -> None:
     assert layers(assert_equal(model, images())) == ["Conv2d conv"]
 
 
+def test_dropout_that_drops_in_eval_mode_too_stays() -> None:
+    """F.dropout without training=self.training is a mistake, but fp32 makes it as well."""
+    model = Net(lambda m, x: m.last(F.dropout(m.conv(x), 1.0)), conv=conv(3, 4), last=conv(4, 4))
+    fused = assert_equal(model, images())
+    assert "dropout" in str(fused.graph)
+    quantized = engine.quantize(fused, [images()])
+    assert quantized.plan.fp32_layers == (("dropout", "drops values also in eval mode"),)
+
+
+def test_stochastic_depth_is_removed() -> None:
+    model = randomize(models.efficientnet_b0(num_classes=4))
+    fused = assert_equal(model, images(1, 32))
+    assert "stochastic_depth" not in str(fused.graph)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
 def test_torchvision_models(name: str) -> None:
     model = randomize(models.get_model(name, num_classes=10))

@@ -208,6 +208,14 @@ def test_a_convolution_meets_images_of_several_sizes() -> None:
         assert_close(layer(channels_last(x)), affine.quantize(reference(conv, x, x_q), out))
 
 
+def test_weights_are_packed_once_for_each_image_size() -> None:
+    packed_for: list[list[int]] = []
+    packed = kernels.PackedFor(lambda shape: packed_for.append(shape) or torch.zeros(1))
+    for batch, size in [(1, 5), (3, 5), (1, 28), (1, 28), (2, 5)]:
+        packed(torch.zeros(batch, 16, size, size))
+    assert packed_for == [[1, 16, 5, 5], [1, 16, 28, 28], [2, 16, 5, 5]]
+
+
 @given(
     st.lists(st.integers(1, 4), min_size=0, max_size=2), st.integers(1, 70), st.integers(1, 33),
     st.sampled_from(sorted(ACTIVATIONS)), zero_points, st.sampled_from([UINT8, UINT7, None]), st.booleans(), seeds,

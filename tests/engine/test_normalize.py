@@ -181,6 +181,17 @@ def test_asking_for_a_size_costs_nothing(flatten: Callable[[Tensor], Tensor]) ->
     assert run(quantized, images(5, 8)).shape == (5, 5)
 
 
+def test_what_is_asserted_of_sizes_costs_nothing() -> None:
+    def compute(m: Net, x: Tensor) -> Tensor:
+        y = m.a(x)
+        torch._assert(y.shape[1] == 4, "four channels")
+        return m.b(F.relu(y))
+
+    quantized = engine.quantize(Net(compute, a=conv(3, 4), b=conv(4, 4)), [images()])
+    assert quantized.plan.fp32_layers == ()
+    assert "DeQuantize" not in str(quantized)
+
+
 def test_a_tensor_made_from_sizes_is_a_tensor() -> None:
     model = Net(lambda m, x: m.conv(x) + x.new_ones(x.size(0), 1, 1, 1), conv=conv(3, 4))
     quantized = engine.quantize(model, [images()])
