@@ -91,9 +91,7 @@ def _take_in_residual(module: FusedModule, node: fx.Node, block: ConvBlock) -> N
     if add is None or block.activation != "none" or not _is_plain_add(module, add):
         return
     first, second = add.all_input_nodes
-    other = second if first is node else first
-    if _reads(other, node):
-        return
+    other = second if first is node else first  # not computed from the convolution, which nobody else reads
     block.adds = True
     chain = [node, add]
     _take_in_activation(module, chain, block)
@@ -110,16 +108,3 @@ def _is_plain_add(module: FusedModule, node: fx.Node) -> bool:
         and len(node.args) == 2
         and not node.kwargs
     )
-
-
-def _reads(node: fx.Node, ancestor: fx.Node) -> bool:
-    """True when `node` is computed from `ancestor`."""
-    seen, queue = set(), [node]
-    while queue:
-        current = queue.pop()
-        if current is ancestor:
-            return True
-        if current not in seen:
-            seen.add(current)
-            queue += current.all_input_nodes
-    return False
