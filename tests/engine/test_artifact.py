@@ -222,7 +222,11 @@ def _node_name(graph: dict[str, Any]) -> None:
 
 
 def _layer_path(graph: dict[str, Any]) -> None:
-    path = f'gelu"), {INJECTED.replace(".", chr(0x2024))}, ("'
+    without_dots = INJECTED.replace(
+        "engine.test_artifact', fromlist=['x']).Canary", "engine'), 'test_artifact'), 'Canary')"
+    )
+    code = without_dots.replace("setattr(", "setattr(getattr(getattr(")
+    path = f'gelu"), {code}, getattr(self, "gelu'
     graph["layers"][path] = graph["layers"].pop("gelu")
     next(n for n in graph["nodes"] if n["target"] == "gelu")["target"] = path
 

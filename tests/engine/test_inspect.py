@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.nets import Net, conv, images, partly_fp32_net, residual_net
+from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run
 from pytest_ptq import engine
 from pytest_ptq.engine.inspect import CAP_DB, Coverage, count_macs, coverage, gains, layer_errors, sqnr_db
 from pytest_ptq.qconfig import X86, QConfig
@@ -66,10 +66,10 @@ def test_what_runs_in_fp32_by_a_function_counts_too() -> None:
 
 
 def test_attention_is_counted() -> None:
-    model = Net(
-        lambda m, x: m.attention(y := m.embed(x), y, y)[0], embed=nn.Linear(8, 8), attention=nn.MultiheadAttention(8, 2)
-    )
-    found = covered(model, torch.randn(5, 2, 8))
+    """Also where torch would run all of it in one operation."""
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    model = Net(lambda m, x: m.attention(y := m.embed(x), y, y)[0], embed=nn.Linear(8, 8), attention=attention)
+    found = covered(model, torch.randn(2, 5, 8))
     embed, projections, products = 10 * 8 * 8, 4 * 10 * 8 * 8, 2 * 2 * 5 * 5 * 8
     assert (found.int8_macs, found.total_macs) == (embed, embed + projections + products)
     assert torch.backends.mha.get_fastpath_enabled()
@@ -136,6 +136,10 @@ def test_gain_of_the_layer_that_costs_most() -> None:
     gain = {row.name: row.gain_db for row in rows}
     assert max(gain, key=lambda name: gain[name]) == "conv2"
     assert gain["conv2"] > 6
+    kept = engine.convert(prepared, calibration, replace(qconfig, fp32_layers=("conv2",)))
+    reference = run(fused, x)
+    expected = sqnr_db(reference, run(kept, x)) - sqnr_db(reference, run(quantized, x))
+    assert gain["conv2"] == pytest.approx(expected)
 
 
 def test_a_model_of_one_layer_has_no_gain_to_tell() -> None:

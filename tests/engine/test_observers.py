@@ -75,6 +75,13 @@ def test_each_value_lies_in_its_bin() -> None:
         assert seen.counts[int((value + seen.limit) // width)] == 1
 
 
+def test_a_value_at_the_edge_of_the_range_so_far() -> None:
+    """Powers of two lie on the edge between two bins, also on the outermost."""
+    batches = [torch.tensor([v]) for v in (3.0, 4.0, -8.0, 16.0, -0.5)]
+    assert torch.equal(histogram(*batches).counts, histogram(*batches[::-1]).counts)
+    assert histogram(*batches).limit == 32.0
+
+
 def test_random_batches_merge_exactly() -> None:
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randn(1000, generator=generator) * 4**i for i in range(6)]
@@ -111,6 +118,7 @@ def _samples() -> dict[str, Tensor]:
         "negative": -normal.abs() - 0.1,
         "behind a hardswish": torch.nn.functional.hardswish(normal * 2),
         "skewed": normal.exp() - 0.5,
+        "peaked": torch.cat([normal[:9500] * 0.02, torch.empty(500).exponential_(generator=generator) * 2]),
     }
 
 
@@ -187,9 +195,10 @@ def test_statistics_do_not_change_when_the_observer_sees_more() -> None:
     observer(torch.tensor([1.0, -2.0]))
     seen = observer.statistics()
     counts = seen.counts.clone()
-    observer(torch.tensor([50.0]))
-    assert (seen.high, seen.limit) == (1.0, 4.0)
-    assert torch.equal(seen.counts, counts)
+    for more in (1.5, 50.0):  # within the range so far, and beyond
+        observer(torch.tensor([more]))
+        assert (seen.high, seen.limit) == (1.0, 4.0)
+        assert torch.equal(seen.counts, counts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
