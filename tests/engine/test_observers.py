@@ -145,6 +145,17 @@ def test_an_outlier_is_clipped_by_the_histogram_and_not_by_minmax() -> None:
     assert low == pytest.approx(float(x.min()), rel=0.2)
 
 
+def test_what_rounds_to_zero_is_not_free() -> None:
+    """A hundred million values of 0.01 outweigh one of 10, whose step would make zeros of them all."""
+    limit = 16.0
+    counts = torch.zeros(BINS, dtype=torch.float64)
+    for value, count in ((0.01, 1e8), (9.999, 1)):
+        counts[int((value + limit) / (2 * limit) * BINS)] += count
+    assert histogram_range(Statistics(0.0, 10.0, 10**8, limit, counts))[1] < 2.0
+    counts[BINS // 2 + 1] = 10.0
+    assert histogram_range(Statistics(0.0, 10.0, 10**8, limit, counts))[1] > 9.0, "ten of them do not"
+
+
 def test_fewer_steps_clip_more() -> None:
     seen = histogram(torch.empty(50_000).exponential_(generator=torch.Generator().manual_seed(0)))
     assert histogram_range(seen, UINT7)[1] < histogram_range(seen, UINT8)[1] <= seen.high
