@@ -25,9 +25,7 @@ suite = Suite(
     name="reference",
     variants={
         "embedded": Variant(
-            model=TorchvisionModel(
-                "mobilenet_v3_small", classes=10, weights="embedded:mobilenet_v3_small_fashion_mnist"
-            ),
+            model=TorchvisionModel("mobilenet_v2", classes=10, weights="embedded:mobilenet_v2_fashion_mnist"),
             data=FashionMNIST(calibration=128, evaluation=1000),
         )
     },

@@ -9,13 +9,12 @@ import sys
 
 import pytest
 
-from pytest_ptq.measure.machine import describe_machine
-
 SCRIPT = """
 import json, torch
 from dataclasses import replace
 from pytest_ptq import engine
 from pytest_ptq.engine import kernels
+from pytest_ptq.measure.machine import describe_machine
 from pytest_ptq.qconfig import X86
 
 torch.set_num_threads(1)
@@ -23,7 +22,7 @@ dense = torch.nn.Linear(64, 16, bias=False).eval()
 torch.nn.init.ones_(dense.weight)
 conv = torch.nn.Conv2d(64, 16, 1, bias=False).eval()
 torch.nn.init.ones_(conv.weight)
-found = {"saturates": kernels.saturates_int16()}
+found = {"saturates": kernels.saturates_int16(), "vnni": describe_machine().vnni}
 for name, model, x in (("linear", dense, torch.ones(1, 64)), ("conv", conv, torch.ones(1, 64, 8, 8))):
     for told in (None, True, False):
         quantized = engine.quantize(model, [x], replace(X86, reduce_range=told))
@@ -61,7 +60,7 @@ def test_without_vnni_sums_saturate_and_reduce_range_avoids_it() -> None:
 
 def test_as_the_cpu_is() -> None:
     found = measured()
-    assert found["saturates"] is not describe_machine().vnni
+    assert found["saturates"] is not found["vnni"]
     assert found["plan None"] is found["saturates"]
     assert_right(found)
     if not found["saturates"]:
