@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torchvision.ops import StochasticDepth, stochastic_depth
 
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine.affine import QParams
@@ -56,6 +55,8 @@ class Op:
         when: says why a use cannot be int8 (empty: it can).
         lower: makes the int8 layer.
         activation: the name under which a layer before it can take it in.
+        elsewhere: qualified names of further modules and functions, from packages that take long to import and need
+            not be there: whoever uses one has imported it.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Op:
     when: Callable[[Call], str] = lambda call: ""
     lower: Lower | None = None
     activation: str | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 def _global_average(call: Call) -> str:
@@ -153,12 +155,13 @@ OPS: tuple[Op, ...] = (
     Op("squeeze", Kind.SHARES, functions=(torch.squeeze,), methods=("squeeze",)),
     Op("unsqueeze", Kind.SHARES, functions=(torch.unsqueeze,), methods=("unsqueeze",)),
     Op(
-        "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, StochasticDepth),
+        "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
         (F.dropout, F.dropout2d), parameters=("p", "training", "inplace"), when=_always_drops,
     ),
     Op(
-        "stochastic_depth", Kind.IDENTITY, functions=(stochastic_depth,), parameters=("p", "mode", "training"),
-        when=_always_drops,
+        "stochastic_depth", Kind.IDENTITY, parameters=("p", "mode", "training"), when=_always_drops,
+        elsewhere=("torchvision.ops.stochastic_depth.StochasticDepth",
+                   "torchvision.ops.stochastic_depth.stochastic_depth"),
     ),
     Op("identity", Kind.IDENTITY, (nn.Identity,)),
 )  # fmt: skip
@@ -166,17 +169,23 @@ OPS: tuple[Op, ...] = (
 _BY_MODULE = {module: op for op in OPS for module in op.modules}
 _BY_FUNCTION = {function: op for op in OPS for function in op.functions}
 _BY_METHOD = {method: op for op in OPS for method in op.methods}
+_BY_NAME = {name: op for op in OPS for name in op.elsewhere}
 
 
 def find_op(module: fx.GraphModule, node: fx.Node) -> Op | None:
     """The row that a node matches, or None."""
     if node.op == "call_module":
-        return _BY_MODULE.get(type(module.get_submodule(str(node.target))))
+        kind = type(module.get_submodule(str(node.target)))
+        return _BY_MODULE.get(kind) or _named(kind)
     if node.op == "call_function":
-        return _BY_FUNCTION.get(node.target)  # type: ignore[arg-type]
+        return _BY_FUNCTION.get(node.target) or _named(node.target)  # type: ignore[arg-type]
     if node.op == "call_method":
         return _BY_METHOD.get(str(node.target))
     return None
+
+
+def _named(what: object) -> Op | None:
+    return _BY_NAME.get(f"{getattr(what, '__module__', '')}.{getattr(what, '__qualname__', '')}")
 
 
 def is_identity(module: fx.GraphModule, node: fx.Node) -> bool:
