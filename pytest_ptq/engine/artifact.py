@@ -1,4 +1,4 @@
-"""Save and load of an int8 model: one safetensors file, its graph as JSON in the header.
+"""Save and load of an int8 model, or of a fused fp32 one: a safetensors file, its graph as JSON in the header.
 
 Loading runs no code from the file: what a graph may name is listed in `encoding`.
 """
@@ -29,15 +29,18 @@ from pytest_ptq.engine.encoding import (
     encode_layer,
     encode_node,
 )
-from pytest_ptq.engine.graph import finish
+from pytest_ptq.engine.fuse import FusedModule
+from pytest_ptq.engine.graph import StageModule, finish
 from pytest_ptq.errors import StoreError
 
 SCHEMA = 1
 FORMAT = "pytest-ptq int8 model"
+STAGES: Mapping[str, type[StageModule]] = {kind.stage: kind for kind in (QuantizedModule, FusedModule)}
+"""What can be stored. Of files without a stage, written by 0.1.0, all are converted."""
 
 
-def save(model: QuantizedModule, path: str | os.PathLike[str]) -> Path:
-    """Write an int8 model, atomically. Raises StoreError when it cannot be stored or the place is not writable."""
+def save(model: StageModule, path: str | os.PathLike[str]) -> Path:
+    """Write an int8 or a fused model, atomically. Raises StoreError when it cannot be stored or the place is not writable."""
     target = Path(path)
     payload = to_bytes(model)
     try:
@@ -54,11 +57,11 @@ def save(model: QuantizedModule, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def to_bytes(model: QuantizedModule) -> bytes:
+def to_bytes(model: StageModule) -> bytes:
     """The file's content. Its length is what the size gate measures."""
-    if not isinstance(model, QuantizedModule):
+    if not isinstance(model, tuple(STAGES.values())):
         raise StoreError(
-            f"save was given a {type(model).__name__}", remedy="Give it what quantize or convert returned."
+            f"save was given a {type(model).__name__}", remedy="Give it what quantize, convert or fuse returned."
         )
     tensors: dict[str, Tensor] = {}
     layers = {
@@ -70,10 +73,13 @@ def to_bytes(model: QuantizedModule) -> bytes:
     for node in model.graph.nodes:
         if node.op == "get_attr":
             constants[str(node.target)] = encode(_attribute(model, str(node.target)), str(node.target), tensors)
-    graph = {
+    graph: dict[str, Any] = {
         "nodes": [encode_node(node) for node in model.graph.nodes], "layers": layers, "constants": constants,
-        "environment": _environment(model),
     }  # fmt: skip
+    if isinstance(model, QuantizedModule):
+        graph["environment"] = _environment(model)
+    else:
+        graph["stage"] = model.stage
     tensors = {k: v.contiguous() for k, v in tensors.items()}
     content = {"schema": SCHEMA, "sha256": _digest(graph, tensors), "graph": graph}
     # One entry: safetensors writes several in an order that differs from run to run.
@@ -90,9 +96,9 @@ def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:
-    """Read an int8 model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
+    """Read a model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
 
-    Warns when it was made for another torch, or without reduce_range for a CPU that does not saturate and this one
+    Warns when an int8 model was made for another torch, or without reduce_range for a CPU that does not saturate and this one
     does. Raises StoreError when the file is missing, damaged or not of this kind.
     """
     place = str(path)
@@ -116,8 +122,9 @@ def load(path: str | os.PathLike[str]) -> fx.GraphModule:
         raise
     except Exception as error:  # whatever a damaged file makes the decoder stumble over
         raise StoreError(f"the stored graph is damaged ({type(error).__name__}: {error})", place=place) from error
-    model.made = stored["environment"]
-    _compare_environment(stored["environment"], place)
+    if isinstance(model, QuantizedModule):
+        model.made = stored["environment"]
+        _compare_environment(stored["environment"], place)
     return model
 
 
@@ -159,7 +166,7 @@ def _attribute(model: nn.Module, target: str) -> Any:
     return getattr(model.get_submodule(owner), name)
 
 
-def _decode_graph(stored: dict[str, Any], tensors: dict[str, Tensor]) -> QuantizedModule:
+def _decode_graph(stored: dict[str, Any], tensors: dict[str, Tensor]) -> StageModule:
     root: dict[str, Any] = {path: decode_layer(layer, tensors) for path, layer in stored["layers"].items()}
     constants = {path: decode(value, tensors, {}) for path, value in stored["constants"].items()}
     graph = fx.Graph()
@@ -172,7 +179,8 @@ def _decode_graph(stored: dict[str, Any], tensors: dict[str, Tensor]) -> Quantiz
         node = graph.create_node(item["op"], target, args, kwargs, item["name"])
         node.meta["layer"] = item["layer"]
         nodes[item["name"]] = node
-    model = QuantizedModule(root | constants, graph)
-    mark_overwrites(model)
+    model = STAGES[stored.get("stage", QuantizedModule.stage)](root | constants, graph)
+    if isinstance(model, QuantizedModule):
+        mark_overwrites(model)
     finish(model)
     return model

@@ -79,6 +79,17 @@ def test_a_reload_is_bit_identical(name: str, qconfig: str, tmp_path: Path) -> N
     assert not loaded.training
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fused_model_reloads_bit_identically_and_can_be_frozen(name: str, tmp_path: Path) -> None:
+    size = 32 if name == "mobilenet" else 16
+    fused = engine.fuse(MODELS[name]())
+    loaded = engine.load(engine.save(fused, tmp_path / "fused.safetensors"))
+    x = images(2, size)
+    assert torch.equal(run(loaded, x), run(fused, x))
+    assert torch.equal(run(engine.freeze(loaded), x), run(engine.freeze(fused), x))
+    assert str(loaded) == str(fused)
+
+
 def test_a_reload_knows_what_to_overwrite(tmp_path: Path) -> None:
     model = Net(lambda m, x: m.c(m.b(y := m.a(x))) + y, a=conv(3, 8), b=conv(8, 8), c=conv(8, 8))
     quantized = engine.quantize(model, [images()])
@@ -292,7 +303,7 @@ def test_what_cannot_be_stored_says_so(compute: Callable[..., Tensor], message: 
 
 
 def test_only_an_int8_model_is_saved(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"save was given a Net\. Give it what quantize or convert returned"):
+    with pytest.raises(StoreError, match=r"save was given a Net\. Give it what quantize, convert or fuse returned"):
         engine.save(residual_net(), tmp_path / "m.safetensors")  # type: ignore[arg-type]
 
 
