@@ -20,6 +20,8 @@ class Verdict(enum.Enum):
     FAIL = "FAIL"
     INCONCLUSIVE = "inconclusive"
     NO_BASELINE = "no baseline"
+    XFAIL = "xfail"
+    """Fails, as somebody wrote down that it would."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ _LOWER, _HIGHER = Direction.LOWER_IS_BETTER, Direction.HIGHER_IS_BETTER
 TOP1_FP32 = Metric("top1_fp32_percent", "top-1 fp32", "%", _HIGHER)
 TOP1_INT8 = Metric("top1_int8_percent", "top-1 int8", "%", _HIGHER)
 ACCURACY_DROP = Metric("accuracy_drop_pp", "accuracy drop", "pp", _LOWER)
+TOP5_FP32 = Metric("top5_fp32_percent", "top-5 fp32", "%", _HIGHER)
+TOP5_INT8 = Metric("top5_int8_percent", "top-5 int8", "%", _HIGHER)
+TOP5_DROP = Metric("top5_drop_pp", "top-5 drop", "pp", _LOWER)
+CALIBRATION_CLASSES = Metric("calibration_classes_percent", "classes seen in calibration", "%", _HIGHER)
 FLIPS = Metric("flips_percent", "flips", "%", _LOWER)
 SQNR = Metric("sqnr_db", "logit SQNR", "dB", _HIGHER, 1)
 SIZE_FP32 = Metric("size_fp32_bytes", "size fp32", "B", _LOWER, 0)
@@ -61,7 +67,8 @@ QDQ_PAIRS = Metric("qdq_pairs_count", "quantize/dequantize pairs between int8 ne
 METRICS: Mapping[str, Metric] = {
     m.key: m
     for m in (
-        TOP1_FP32, TOP1_INT8, ACCURACY_DROP, FLIPS, SQNR, SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
+        TOP1_FP32, TOP1_INT8, ACCURACY_DROP, TOP5_FP32, TOP5_INT8, TOP5_DROP, FLIPS, SQNR, CALIBRATION_CLASSES,
+        SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
         LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
     )
 }  # fmt: skip

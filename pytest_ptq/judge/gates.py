@@ -33,6 +33,10 @@ TOLERANCES: Mapping[str, Tolerance] = {
     m.TOP1_FP32.key: Tolerance(0.25),
     m.TOP1_INT8.key: Tolerance(0.25),
     m.ACCURACY_DROP.key: Tolerance(0.25),
+    m.TOP5_FP32.key: Tolerance(0.25),
+    m.TOP5_INT8.key: Tolerance(0.25),
+    m.TOP5_DROP.key: Tolerance(0.25),
+    m.CALIBRATION_CLASSES.key: Tolerance(1.0),
     m.FLIPS.key: Tolerance(0.5),
     m.SQNR.key: Tolerance(1.0),
     # Exact, but for metadata such as version strings inside the file.
@@ -53,7 +57,7 @@ EXACT = Tolerance(0.0)
 BY_INTERVAL = frozenset({m.LATENCY_FP32.key, m.LATENCY_INT8.key, m.LATENCY_RATIO.key})
 """Metrics that vary from run to run, and are judged by their interval."""
 
-SEVERITY = (Verdict.FAIL, Verdict.NO_BASELINE, Verdict.INCONCLUSIVE, Verdict.PASS)
+SEVERITY = (Verdict.FAIL, Verdict.NO_BASELINE, Verdict.INCONCLUSIVE, Verdict.XFAIL, Verdict.PASS)
 """Verdicts, the most serious first."""
 
 
@@ -83,6 +87,14 @@ def judge(
     verdict = min((v for v, _ in findings), key=SEVERITY.index)
     reasons = [reason for v, reason in findings if reason and (v is verdict or v is not Verdict.PASS)]
     return Judgement(verdict, measurement, limit, "; ".join(reasons), recorded)
+
+
+def judge_drift(measurement: Measurement, recorded: Measurement, tolerance: float | None = None) -> Judgement:
+    """Hold a measurement that nobody limits against its record alone. Raises what `judge` does."""
+    _check_metric(measurement.metric, None, recorded)
+    verdict, reason = _drift(measurement, recorded, tolerance_of(measurement.metric, tolerance))
+    same = f"{measurement.metric.title} of {describe(measurement)} is what was recorded, within its tolerance"
+    return Judgement(verdict, measurement, None, reason or same, recorded)
 
 
 def overall(judgements: Iterable[Judgement]) -> Verdict | None:
