@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import DataError, MeasurementError
 from pytest_ptq.measure.paired import PairedCounts, mcnemar_exact, newcombe, resolvable_drop, wilson
-from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR, TOP1_FP32, TOP1_INT8, Measurement, Metric
+from pytest_ptq.metrics import (
+    ACCURACY_DROP,
+    FLIPS,
+    SQNR,
+    TOP1_FP32,
+    TOP1_INT8,
+    TOP5_DROP,
+    TOP5_FP32,
+    TOP5_INT8,
+    Measurement,
+    Metric,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,18 +67,33 @@ def _pair(batch: object, place: str) -> tuple[Tensor, Tensor]:
         images, labels = batch
         if isinstance(images, torch.Tensor) and isinstance(labels, torch.Tensor) and images.ndim:
             return images, labels
+        what = f"({type(images).__name__}, {type(labels).__name__})"
+    else:
+        what = f"a {type(batch).__name__}"
     raise DataError(
-        f"a {type(batch).__name__} is not a pair of image and label tensors",
+        f"{what} is not a pair of image and label tensors",
         place=place,
-        remedy="Evaluation data yields (images, labels).",
+        remedy="Evaluation data yields (images, labels); where labels are no classes, declare top1=False.",
     )
 
 
 def _forward(model: nn.Module, images: Tensor, place: str) -> Tensor:
     import torch
 
+    output = forward(model, images, place)
+    if not isinstance(output, torch.Tensor):
+        raise MeasurementError(
+            f"the model returns {type(output).__name__}, not a tensor of logits",
+            place=place,
+            remedy="Wrap the model so that it returns logits (N, classes), or declare metrics=... and top1=False.",
+        )
+    return output
+
+
+def forward(model: nn.Module, images: Tensor, place: str) -> Any:
+    """What the model returns, of any type. Raises DataError for an input that it refuses."""
     try:
-        output = model(images)
+        return model(images)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
@@ -75,13 +101,6 @@ def _forward(model: nn.Module, images: Tensor, place: str) -> Tensor:
             place=place,
             remedy="Give images of the shape that the model was made for.",
         ) from error
-    if not isinstance(output, torch.Tensor):
-        raise MeasurementError(
-            f"the model returns {type(output).__name__}, not a tensor of logits",
-            place=place,
-            remedy="Wrap the model so that it returns logits (N, classes).",
-        )
-    return output
 
 
 def _check_logits(logits: Tensor, images: int, classes: int | None, place: str) -> None:
@@ -115,7 +134,9 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
 
 
 def compare(fp32_logits: Tensor, int8_logits: Tensor, labels: Tensor) -> dict[str, Measurement]:
-    """Top-1 of both models, the drop in percentage points, flips and SQNR, keyed by metric.
+    """Top-1 and top-5 of both models, their drop in percentage points, flips and SQNR, keyed by metric.
+
+    Top-5 is measured where there are more than five classes: below, it is always 100 %.
 
     Args:
         fp32_logits: (N, classes).
@@ -131,14 +152,36 @@ def compare(fp32_logits: Tensor, int8_logits: Tensor, labels: Tensor) -> dict[st
     fp32_class, int8_class = fp32_logits.argmax(1), int8_logits.argmax(1)
     counts = _count(fp32_class == labels, int8_class == labels)
     flips = int((fp32_class != int8_class).sum())
-    measured = (
-        _percent(TOP1_FP32, counts.fp32_correct, counts.images),
-        _percent(TOP1_INT8, counts.int8_correct, counts.images),
-        _drop(counts),
+    measured = [
+        *_pair_of_accuracies(counts, TOP1_FP32, TOP1_INT8, ACCURACY_DROP),
         _percent(FLIPS, flips, counts.images),
         _sqnr(fp32_logits, int8_logits),
-    )
+    ]
+    if fp32_logits.shape[1] > 5:
+        in_five = _count(_among(fp32_logits, labels, 5), _among(int8_logits, labels, 5))
+        measured += _pair_of_accuracies(in_five, TOP5_FP32, TOP5_INT8, TOP5_DROP)
     return {m.metric.key: m for m in measured}
+
+
+def _among(logits: Tensor, labels: Tensor, places: int) -> Tensor:
+    """Whether each label is among the `places` largest logits.
+
+    Of equal logits the lower class comes first, as in argmax: int8 logits are often equal, and are not to gain by it.
+    """
+    import torch
+
+    own = logits.gather(1, labels.view(-1, 1))
+    earlier = torch.arange(logits.shape[1], device=logits.device) < labels.view(-1, 1)
+    ahead = (logits > own) | ((logits == own) & earlier)
+    return ahead.sum(1) < places
+
+
+def _pair_of_accuracies(counts: PairedCounts, fp32: Metric, int8: Metric, drop: Metric) -> list[Measurement]:
+    return [
+        _percent(fp32, counts.fp32_correct, counts.images),
+        _percent(int8, counts.int8_correct, counts.images),
+        _drop(counts, drop),
+    ]
 
 
 def _count(fp32_right: Tensor, int8_right: Tensor) -> PairedCounts:
@@ -156,10 +199,10 @@ def _percent(metric: Metric, count: int, images: int) -> Measurement:
     return Measurement(metric, 100 * count / images, 100 * low, 100 * high, samples=images, details=details)
 
 
-def _drop(counts: PairedCounts) -> Measurement:
+def _drop(counts: PairedCounts, metric: Metric) -> Measurement:
     low, high = newcombe(counts)
     return Measurement(
-        ACCURACY_DROP,
+        metric,
         100 * counts.drop,
         100 * low,
         100 * high,
@@ -177,11 +220,16 @@ def _sqnr(fp32_logits: Tensor, int8_logits: Tensor) -> Measurement:
     """Signal to quantization noise of all logits together: 10 log10(sum fp32^2 / sum (fp32 - int8)^2), in dB."""
     signal = float(fp32_logits.double().square().sum())
     noise = float((fp32_logits.double() - int8_logits.double()).square().sum())
+    return sqnr_of(signal, noise, len(fp32_logits), "logit")
+
+
+def sqnr_of(signal: float, noise: float, images: int, what: str) -> Measurement:
+    """The ratio of two sums of squares in dB. Raises MeasurementError: not finite, or no signal."""
     if not math.isfinite(signal) or not math.isfinite(noise):
-        raise MeasurementError("logits are not finite (NaN or infinite)")
+        raise MeasurementError(f"{what}s are not finite (NaN or infinite)")
     if noise == 0:
-        details = {"note": f"identical logits, counted as {SQNR_CAP_DB:g} dB"}
-        return Measurement(SQNR, SQNR_CAP_DB, samples=len(fp32_logits), details=details)
+        details = {"note": f"identical {what}s, counted as {SQNR_CAP_DB:g} dB"}
+        return Measurement(SQNR, SQNR_CAP_DB, samples=images, details=details)
     if signal == 0:
-        raise MeasurementError("every fp32 logit is zero: there is no signal", remedy="Check the model's weights.")
-    return Measurement(SQNR, min(SQNR_CAP_DB, 10 * math.log10(signal / noise)), samples=len(fp32_logits))
+        raise MeasurementError(f"every fp32 {what} is zero: there is no signal", remedy="Check the model's weights.")
+    return Measurement(SQNR, min(SQNR_CAP_DB, 10 * math.log10(signal / noise)), samples=images)

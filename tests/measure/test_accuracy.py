@@ -8,6 +8,7 @@ from torch import nn
 
 from pytest_ptq.errors import DataError, MeasurementError
 from pytest_ptq.measure.accuracy import SQNR_CAP_DB, collect_logits, compare
+from pytest_ptq.measure.paired import wilson
 
 
 def one_hot(classes, width=3):
@@ -141,3 +142,45 @@ def test_the_comparison_refuses_what_is_not_finite(value):
 def test_tensors_of_different_images_are_refused():
     with pytest.raises(MeasurementError, match="do not belong together"):
         compare(torch.ones(2, 3), torch.ones(3, 3), torch.tensor([0, 1]))
+
+
+def brute_force_top5(logits, labels):
+    """Classes sorted by logit, the lower class first among equals."""
+    ranked = [sorted(range(len(row)), key=lambda c: (-row[c], c)) for row in logits.tolist()]
+    return [label in order[:5] for order, label in zip(ranked, labels.tolist(), strict=True)]
+
+
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=7, max_size=7), min_size=1, max_size=12), st.data())
+def test_top5_is_what_sorting_gives_ties_included(rows, data):
+    fp32 = torch.tensor(rows).float()
+    fp32[0, 0] += 0.5
+    int8 = fp32.flip(0)
+    labels = torch.tensor(data.draw(st.lists(st.integers(0, 6), min_size=len(rows), max_size=len(rows))))
+    found = compare(fp32, int8, labels)
+    right = [brute_force_top5(logits, labels) for logits in (fp32, int8)]
+    assert found["top5_fp32_percent"].value == pytest.approx(100 * sum(right[0]) / len(rows))
+    assert found["top5_int8_percent"].value == pytest.approx(100 * sum(right[1]) / len(rows))
+    drop = found["top5_drop_pp"]
+    assert drop.value == pytest.approx(100 * (sum(right[0]) - sum(right[1])) / len(rows))
+    assert drop.low <= drop.value <= drop.high
+    assert drop.details["lost_images"] == sum(a and not b for a, b in zip(*right, strict=True))
+
+
+@pytest.mark.parametrize(("classes", "there"), [(5, False), (6, True)])
+def test_top5_needs_more_than_five_classes(classes, there):
+    logits = torch.randn(8, classes)
+    assert ("top5_drop_pp" in compare(logits, logits, torch.zeros(8, dtype=torch.int64))) is there
+
+
+def test_a_model_whose_logits_are_all_equal_gains_nothing_by_it():
+    logits = torch.arange(8.0).repeat(8, 1)
+    found = compare(logits, torch.zeros(8, 8), torch.arange(8))
+    assert found["top1_int8_percent"].value == 100 / 8
+    assert found["top5_int8_percent"].value == 100 * 5 / 8
+
+
+def test_flips_have_wilsons_interval():
+    fp32, int8 = one_hot([0] * 10), one_hot([1] * 2 + [0] * 8)
+    flips = compare(fp32, int8, torch.zeros(10, dtype=torch.int64))["flips_percent"]
+    low, high = wilson(2, 10)
+    assert (flips.value, flips.low, flips.high, flips.samples) == (20, 100 * low, 100 * high, 10)
