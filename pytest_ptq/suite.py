@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,7 @@ class Suite:
         variants: by data kind (`embedded`, `imagenet`, ...); the first is the default.
         qconfigs: presets by name, or QConfig objects.
         latency_shape: input shape that latency is measured at: (batch, channels, height, width).
+        budget_s: seconds that its tests may take together, `--ptq-budget` aside; None for the ini file's or no end.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Suite:
     qconfigs: tuple[str | QConfig, ...] = ("x86", "minmax")
     latency_shape: tuple[int, ...] = (1, 3, 224, 224)
     description: str = field(default="", compare=False)
+    budget_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("_", "").replace("-", "").replace(".", "").isalnum():
@@ -95,6 +98,9 @@ class Suite:
                 place=self.name,
                 remedy="Give positive whole numbers, such as (1, 3, 224, 224).",
             )
+        # Written so that NaN is refused too.
+        if self.budget_s is not None and not 0 < self.budget_s < math.inf:
+            raise SuiteError(f"budget_s is {self.budget_s!r}", place=self.name, remedy="Give a number of seconds.")
 
 
 def _check_types(name: str, variants: Mapping[str, object], qconfigs: object) -> None:

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from pytest_ptq.errors import PTQError
-from pytest_ptq.plugin import collect, finish, hookspecs, marker, options, parametrize, reports, selection, summary
+from pytest_ptq.plugin import (
+    collect,
+    finish,
+    hookspecs,
+    junit,
+    marker,
+    options,
+    parametrize,
+    reports,
+    selection,
+    summary,
+)
 from pytest_ptq.plugin.fixtures import (
     _ptq_run,
     _ptq_selection,
@@ -24,6 +35,7 @@ from pytest_ptq.plugin.fixtures import (
 )
 from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.session import PTQSession, is_worker, open_session, session_of
+from pytest_ptq.report.printable import printable
 
 # The fixtures are here for pytest to find.
 __all__ = [
@@ -64,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         session = open_session(config)
     except (PTQError, OSError) as error:  # OSError: a name that no file system takes
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(printable(str(error))) from error
     if not is_worker(config):
         config.pluginmanager.register(_Controller(session), "ptq-controller")
     if session.selections:
@@ -117,6 +129,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    budget = parametrize.budget_of(item)
+    if budget is None:
+        return (yield)
+    with budget.counting():
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    budget = parametrize.budget_of(item)
+    if budget is not None:
+        budget.check()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -135,10 +163,11 @@ class _Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         reports.receive(self._session, report)
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest writes the JUnit file
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         finish.finish(self._session, exitstatus)
-        if self._session.problems and exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        junit.add_run_properties(self._session)
+        session.exitstatus = reports.exit_status(self._session, exitstatus)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         summary.write_summary(terminalreporter, self._session)

@@ -16,7 +16,7 @@ from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, GATES, LATENCY, Gate
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import LatencyMode
 from pytest_ptq.plugin.own import own_selection
-from pytest_ptq.plugin.results import GateResult, properties, verdict_fails
+from pytest_ptq.plugin.results import GateResult, verdict_fails
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
 from pytest_ptq.qconfig import QConfig
@@ -142,7 +142,6 @@ class Check:
             result = self._measure_and_judge(selection, run, gate)
             # At once: what one gate found is not lost when the next one cannot be measured.
             self._node.stash.setdefault(RESULTS, []).append(result)
-            self._node.user_properties.extend(properties(result))
             results.append(result)
         failed = [result for result in results if result.fails(strict=self._session.settings.strict)]
         if failed:

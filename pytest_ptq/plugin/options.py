@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,12 @@ class LatencyMode(enum.Enum):
     OFF = "off"
 
 
+class Annotations(enum.Enum):
+    AUTO = "auto"
+    GITHUB = "github"
+    OFF = "off"
+
+
 class Update(enum.Enum):
     NEW = "new"
     FAILED = "failed"
@@ -31,6 +38,7 @@ class Settings:
 
     `data` is the text of `--ptq-data`: which kinds there are, only a suite can tell. `threads` of None means one for
     each core. `baseline_dir` of None means `baselines/` under the root folder, then those that come with the package.
+    `budget_s` is the command line's and wins over a suite's own; `budget_default_s` is the ini file's and does not.
     """
 
     suites: tuple[str, ...]
@@ -45,6 +53,10 @@ class Settings:
     history: Path
     save: Path | None
     strict: bool
+    annotations: Annotations = Annotations.AUTO
+    json: Path | None = None
+    budget_s: float | None = None
+    budget_default_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,14 @@ _OPTIONS = (
     _Option("baseline-dir", "where baselines are read and written (default: baselines/ under the root folder)", "DIR"),
     _Option("history", "where run records go (default: .ptq/history under the root folder)", "DIR"),
     _Option("save", "writes the int8 models that were judged into this folder", "DIR"),
+    _Option("json", "writes this run's record into this file as well", "FILE"),
+    _Option("budget", "seconds that the tests of one suite may take; what is not judged by then fails", "SECONDS"),
+    _Option(
+        "annotations",
+        "github: print workflow commands, so that GitHub shows what failed beside the line of its limit; off: do not; "
+        "auto (default): github on GitHub Actions",
+        "auto|github|off",
+    ),
 )
 
 
@@ -117,6 +137,10 @@ def read_settings(config: pytest.Config) -> Settings:
         history=path["ptq_history"] or project_root(config) / ".ptq" / "history",
         save=path["ptq_save"],
         strict=bool(config.getoption("ptq_strict") or _ini(config, "ptq_strict")),
+        annotations=_choice("--ptq-annotations", text["ptq_annotations"], Annotations) or Annotations.AUTO,
+        json=path["ptq_json"],
+        budget_s=_seconds("--ptq-budget", config.getoption("ptq_budget")),
+        budget_default_s=_seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
     )
 
 
@@ -194,6 +218,15 @@ def _threads(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--ptq-threads: {text!r} is not a positive whole number")
     return int(text)
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    if text in (None, ""):
+        return None
+    # Not float() alone: it takes "nan", "inf" and "1_0", and nothing is ever later than NaN.
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", str(text)) or not float(str(text)):
+        raise UsageError(f"{option}: {text!r} is not a positive number of seconds")
+    return float(str(text))
 
 
 _E = TypeVar("_E", bound=enum.Enum)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_ptq.plugin.budget import Budget
 from pytest_ptq.plugin.collect import SuiteModule
 from pytest_ptq.plugin.marker import DEFAULT_QCONFIGS, read_marker
 from pytest_ptq.plugin.own import registered_selection
@@ -41,6 +42,17 @@ def qconfigs_of(node: pytest.Item | pytest.Collector, selection: Selection | Non
     if selection is not None:
         return selection.qconfigs
     return tuple(get_qconfig(name, registered) for name in DEFAULT_QCONFIGS) if marker is not None else ()
+
+
+def budget_of(item: pytest.Item) -> Budget | None:
+    """The time of the suite that the item belongs to; None for a test that has nothing to do with one."""
+    if "_ptq_selection" not in getattr(item, "fixturenames", ()):
+        return None
+    found = selections_of(item)
+    callspec = getattr(item, "callspec", None)
+    if len(found) > 1 and callspec is not None:
+        found = tuple(s for s in found if s.suite.name == callspec.params.get("_ptq_selection"))
+    return session_of(item.config).budget(found[0]) if found else None
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

@@ -80,16 +80,3 @@ def _joined(first: QConfigRecord, second: QConfigRecord) -> QConfigRecord:
         worst_layers=first.worst_layers or second.worst_layers,
         errors=tuple(dict.fromkeys((*first.errors, *second.errors))),
     )
-
-
-def properties(result: GateResult) -> list[tuple[str, str]]:
-    """JUnit properties of the item: every measurement with its unit in the key, the limits and the verdict."""
-    found: list[tuple[str, str]] = []
-    for key, measurement in result.record.measurements.items():
-        beside = {"": measurement.value, "_low": measurement.low, "_high": measurement.high}
-        found += [(f"{key}{end}", repr(value)) for end, value in beside.items() if value is not None]
-    for key, judgement in result.record.judgements.items():
-        if judgement.limit is not None:
-            found.append((f"{key}_limit", repr(judgement.limit.bound)))
-    verdict = result.verdict
-    return [*found, ("ptq_verdict", verdict.value if verdict else "error")]

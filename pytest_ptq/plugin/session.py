@@ -12,10 +12,12 @@ import pytest
 from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import Machine, describe_machine
 from pytest_ptq.plugin.baseline import Book
+from pytest_ptq.plugin.budget import Budget, limit_of
 from pytest_ptq.plugin.options import Settings, project_root, read_settings
 from pytest_ptq.plugin.progress import progress_display
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection, Tables, gather_tables, select, select_all
+from pytest_ptq.store.baselines import baseline_path
 
 if TYPE_CHECKING:
     from pytest_ptq.qconfig import QConfig
@@ -44,10 +46,15 @@ class PTQSession:
     """Usage errors met while collecting."""
     modules: set[str] = field(default_factory=set)
     """Ids of the suites that pytest came across."""
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Node id of a test that ran -> its file, relative to pytest's root folder, and line."""
+    met: bool = False
+    """Whether any test that has to do with a suite or a gate ran."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _runs: dict[tuple[str, str, str | None], SuiteRun] = field(default_factory=dict)
     _named: dict[tuple[str, str | None], Selection] = field(default_factory=dict)
     _saved: set[tuple[str, str]] = field(default_factory=set)
+    _budgets: dict[str, Budget] = field(default_factory=dict)
 
     @cached_property
     def machine(self) -> Machine:
@@ -83,8 +90,15 @@ class PTQSession:
             argument=selection.argument,
             weights=self.settings.weights if selection.path is not None else None,
             threads=self.machine.threads,
-            progress=self.progress,
+            progress=self.budget(selection).watch(self.progress),
         )
+
+    def budget(self, selection: Selection) -> Budget:
+        """The time that is left to the suite, in this process. A model of a test's own has no limit."""
+        if selection.nodeid not in self._budgets:
+            limit = None if selection.path is None else limit_of(selection.suite, self.settings)
+            self._budgets[selection.nodeid] = Budget(selection.suite.name, limit)
+        return self._budgets[selection.nodeid]
 
     def refuse_latency_beside_others(self) -> None:
         """Raises UsageError on a worker of pytest-xdist that has company: the others would be measured as well."""
@@ -118,6 +132,8 @@ def open_session(config: pytest.Config) -> PTQSession:
             remedy="Run without -n.",
         )
     selections = select_all(config, settings, tables)
+    for selection in selections:
+        baseline_path(project_root(config), selection.suite.name)  # at once: a name that cannot name a file
     session = PTQSession(config, settings, tables, selections, progress_display(config))
     config.stash[KEY] = session
     return session

@@ -9,8 +9,14 @@ _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with whatever could move a cursor, colour or reverse it replaced by its escape (`\\x1b`)."""
-    return "".join(_escape(c) if unicodedata.category(c) in _HARMFUL else c for c in text)
+    """`text` on one line, with whatever could do harm replaced by its escape.
+
+    Harm is what moves a cursor, colours or reverses (`\\x1b`), and what GitHub's runner would obey in a log: `::` at
+    the beginning of a line, and `##[` anywhere (`\\x3a:`, `#\\x23[`).
+    """
+    plain = "".join(_escape(c) if unicodedata.category(c) in _HARMFUL else c for c in text).replace("##[", r"#\x23[")
+    body = plain.lstrip()
+    return plain if not body.startswith("::") else plain[: -len(body)] + r"\x3a" + body[1:]
 
 
 def _escape(character: str) -> str:
