@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_ptq.errors import MeasurementError, UnknownNameError
+from pytest_ptq.measure.custom import MetricSource, find
 from pytest_ptq.measure.machine import check_installation
 from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, LayerError, Measurement
 from pytest_ptq.qconfig import QConfig, get_qconfig
@@ -47,9 +48,10 @@ class SuiteRun:
         threads: threads for latency; as many as torch uses by default.
         progress: shows calibration, evaluation and latency going by.
         qconfigs: further qconfigs by name, beside the presets.
+        metrics: the metrics that the suite may name.
 
     Raises:
-        UnknownNameError: the suite has no such variant, or names an unknown qconfig.
+        UnknownNameError: the suite has no such variant, or names an unknown qconfig or metric.
         InstallationError: torch and torchvision do not fit together.
     """
 
@@ -62,6 +64,7 @@ class SuiteRun:
         threads: int | None = None,
         progress: Progress = silent,
         qconfigs: Mapping[str, QConfig] | None = None,
+        metrics: Mapping[str, MetricSource] | None = None,
     ) -> None:
         self.suite, self.argument, self.weights, self._threads, self.progress = (
             suite,
@@ -74,6 +77,7 @@ class SuiteRun:
         if self.kind not in suite.variants:
             raise UnknownNameError("kind of data", self.kind, suite.variants, place=f"suite {suite.name}")
         self.qconfigs = tuple(get_qconfig(q, qconfigs) for q in suite.qconfigs)
+        self.metrics = find(suite.metrics, metrics or {}, f"suite {suite.name}")
         # Here, before anything imports the engine: whoever has a run is about to measure.
         check_installation()
         self._calibration: Calibration | None = None
@@ -100,7 +104,11 @@ class SuiteRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return self.variant.data.load(self.argument)
+        """The data, of which no image both calibrates and evaluates. Raises DataError."""
+        from pytest_ptq.sources import checked
+
+        loaded: Dataset = checked(self.variant.data.load(self.argument))
+        return loaded
 
     @cached_property
     def fused(self) -> FusedModule:
@@ -143,9 +151,30 @@ class SuiteRun:
     def _evaluate(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
         from pytest_ptq.measure.accuracy import collect_logits
 
+        return collect_logits(model, self._evaluation(title))
+
+    def _evaluation(self, title: str) -> Iterator[Any]:
         batches = self.dataset.evaluation()
+        return self.progress(batches, title, len(batches) if isinstance(batches, Sized) else None)
+
+    @cached_property
+    def _class_coverage(self) -> Mapping[str, Measurement]:
+        from pytest_ptq.measure.classes import class_coverage
+
+        logits, labels = self._fp32_logits
+        known = getattr(self.dataset, "calibration_labels", lambda: None)()
+        seen = self._predicted_classes() if known is None else list(known)
+        return class_coverage(seen, labels.tolist(), logits.shape[1], predicted=known is None)
+
+    def _predicted_classes(self) -> list[int]:
+        """What the float model makes of the calibration images. Costs a small part of calibrating on them."""
+        import torch
+
+        batches = self.dataset.calibration()
         total = len(batches) if isinstance(batches, Sized) else None
-        return collect_logits(model, self.progress(batches, title, total))
+        with torch.inference_mode():
+            shown = self.progress(batches, "classes of the calibration images", total)
+            return [label for batch in shown for label in self.fp32(batch).argmax(1).tolist()]
 
     def measure(self, gate: str, qconfig: QConfig) -> Mapping[str, Measurement]:
         """What a gate is judged by, and what belongs beside it, keyed by metric.
@@ -167,11 +196,16 @@ class SuiteRun:
 
     def _accuracy(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         from pytest_ptq.measure.accuracy import compare
+        from pytest_ptq.measure.outputs import compare_outputs, from_logits
 
         quantized = self.quantized(qconfig)
+        title = f"evaluating {qconfig.name}"
+        if not self.suite.top1:
+            return compare_outputs(self.fp32, quantized, self._evaluation(title), self.metrics)
         fp32, labels = self._fp32_logits
-        int8, _ = self._evaluate(quantized, f"evaluating {qconfig.name}")
-        return compare(fp32, int8, labels)
+        int8, _ = self._evaluate(quantized, title)
+        own = from_logits(fp32, int8, labels, self.metrics)
+        return {**compare(fp32, int8, labels), **own, **self._class_coverage}
 
     def _size(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         from pytest_ptq.engine.artifact import serialized_bytes

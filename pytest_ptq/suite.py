@@ -34,7 +34,12 @@ class ModelSource(Protocol):
 
 
 class Dataset(Protocol):
-    """Calibration and evaluation batches; both can be iterated many times and give the same batches each time."""
+    """Calibration and evaluation batches; both can be iterated many times and give the same batches each time.
+
+    Two methods may be missing. Without `fingerprints()` the tensors themselves are hashed as they go by. With
+    `calibration_labels()`, the class of each calibration image or None, the gates tell which classes calibration saw;
+    without it, they go by what the float model makes of the images.
+    """
 
     name: str
 
@@ -43,7 +48,7 @@ class Dataset(Protocol):
         ...
 
     def evaluation(self) -> Iterable[tuple[Tensor, Tensor]]:
-        """Pairs of model input and int64 labels (N,)."""
+        """Pairs of model input and int64 labels (N,), or the targets that the metrics of the suite take."""
         ...
 
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
@@ -82,6 +87,8 @@ class Suite:
     qconfigs: tuple[str | QConfig, ...] = ("x86", "minmax")
     latency_shape: tuple[int, ...] = (1, 3, 224, 224)
     description: str = field(default="", compare=False)
+    metrics: tuple[str, ...] = ()
+    top1: bool = True
     budget_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +105,7 @@ class Suite:
                 place=self.name,
                 remedy="Give positive whole numbers, such as (1, 3, 224, 224).",
             )
+        _check_metrics(self.name, self.metrics, top1=self.top1)
         # Written so that NaN is refused too.
         if self.budget_s is not None and not 0 < self.budget_s < math.inf:
             raise SuiteError(f"budget_s is {self.budget_s!r}", place=self.name, remedy="Give a number of seconds.")
@@ -110,6 +118,15 @@ def _check_types(name: str, variants: Mapping[str, object], qconfigs: object) ->
             raise SuiteError(f"variant {kind!r} is a {found}", place=name, remedy="Write Variant(model=..., data=...).")
     if isinstance(qconfigs, str):
         raise SuiteError("qconfigs is a single string", place=name, remedy=f'Write ("{qconfigs}",).')
+
+
+def _check_metrics(name: str, metrics: object, *, top1: bool) -> None:
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence) or not all(isinstance(m, str) for m in metrics):
+        remedy = f'Write ("{metrics}",).' if isinstance(metrics, str) else "Give names, as they were registered."
+        raise SuiteError(f"metrics is {metrics!r}", place=name, remedy=remedy)
+    if not top1 and not metrics:
+        remedy = "Name a metric that pytest_ptq_register_metrics registers: metrics=(...)."
+        raise SuiteError("without top1 and metrics nothing tells how good the model is", place=name, remedy=remedy)
 
 
 def packaged_suites() -> Path:

@@ -173,3 +173,19 @@ print([name for name in ("torch", "torchvision", "PIL", "numpy", "safetensors") 
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"metrics": "miou_percent"}, r'metrics is \'miou_percent\'. Write \("miou_percent",\).'),
+        ({"metrics": (1,)}, r"metrics is \(1,\). Give names"),
+        ({"metrics": None}, "metrics is None"),
+        ({"top1": False}, "without top1 and metrics nothing tells how good the model is. Name a metric"),
+    ],
+)
+def test_metrics_that_cannot_be(declared: dict[str, object], said: str) -> None:
+    variants = {"own": Variant(model=lambda: None, data=None)}  # type: ignore[arg-type,return-value]
+    with pytest.raises(SuiteError, match=f"suite: x: {said}"):
+        Suite("x", variants, **declared)  # type: ignore[arg-type]
+    assert Suite("x", variants, metrics=("miou_percent",), top1=False).metrics == ("miou_percent",)

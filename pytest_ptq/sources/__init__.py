@@ -1,6 +1,6 @@
 """Where models and data come from. Importing this imports neither torch nor Pillow; building and loading do."""
 
-from pytest_ptq.sources.batches import Batches, check_disjoint
+from pytest_ptq.sources.batches import Batches, check_disjoint, checked
 from pytest_ptq.sources.fashion_mnist import FashionMNIST
 from pytest_ptq.sources.folder import ImageFolder
 from pytest_ptq.sources.imagenet import ImageNet
@@ -19,5 +19,6 @@ __all__ = [
     "build_model",
     "check_disjoint",
     "check_finite",
+    "checked",
     "parse_data_spec",
 ]

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_ptq.errors import DataError, UsageError
+from pytest_ptq.sources.image_files import FileImages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+APART = "Calibrate on images that are not used for evaluation."
 RELOADABLE = "Pass a callable that returns a fresh iterator, or a DataLoader."
 Loader = Callable[[], Iterable[Any]] | Iterable[Any]
 
@@ -31,7 +33,8 @@ class Batches:
     Args:
         calibration: a DataLoader, list or callable that returns an iterable; its items are inputs, or tuples
             whose first element is the input, float32 (N, C, H, W).
-        evaluation: the same; its items are pairs of input and integer labels (N,).
+        evaluation: the same; its items are pairs of input and integer labels (N,), or whatever targets the metrics of
+            the suite take.
         name: what reports call these data.
     """
 
@@ -63,7 +66,7 @@ class LoadedBatches:
         """Batches of model input."""
         return _view(self._calibration, self._evaluation, _input_only)
 
-    def evaluation(self) -> Iterable[tuple[Tensor, Tensor]]:
+    def evaluation(self) -> Iterable[tuple[Tensor, Any]]:
         """Pairs of model input and labels."""
         return _view(self._evaluation, self._calibration, _pair)
 
@@ -82,6 +85,8 @@ class _Replayed:
             raise DataError(f"a {type(loader).__name__} gives no batches", place=place, remedy=RELOADABLE)
         self.loader, self.place = loader, place
         self.seen: list[tuple[str, ...]] = []
+        self.positions: dict[str, tuple[int, int]] = {}
+        """Batch and place in it of each image, where it was first met."""
 
     def open(self) -> Iterable[Any]:
         # A DataLoader is not callable; an iterable that also is one (a dataset object) is meant as an iterable.
@@ -94,6 +99,8 @@ class _Replayed:
     def remember(self, index: int, hashes: tuple[str, ...]) -> None:
         if index == len(self.seen):
             self.seen.append(hashes)
+            for place, fingerprint in enumerate(hashes):
+                self.positions.setdefault(fingerprint, (index, place))
         elif self.seen[index] != hashes:
             raise DataError(
                 "the loader gives other images than the first time",
@@ -120,24 +127,31 @@ class _View:
 
     def __iter__(self) -> Iterator[Any]:
         count = 0
-        for index, item in enumerate(self._own.open()):
+        batches = enumerate(self._own.open())
+        for index, item in batches:
             place = f"{self._own.place} batch {index}"
             hashes = _hash_images(_input_only(item, place))
             self._own.remember(index, hashes)
-            self._refuse_shared(hashes, place)
+            if any(fingerprint in self._other.positions for fingerprint in hashes):
+                self._refuse_shared(index, hashes, batches)
             yield self._unpack(item, place)
             count = index + 1
         self._own.finish(count)
 
-    def _refuse_shared(self, hashes: tuple[str, ...], place: str) -> None:
-        mine = set(hashes)
-        for index, theirs in enumerate(self._other.seen):
-            if not mine.isdisjoint(theirs):
-                raise DataError(
-                    f"an image also stands in {self._other.place} batch {index}",
-                    place=place,
-                    remedy="Calibrate on images that are not used for evaluation.",
-                )
+    def _refuse_shared(self, index: int, hashes: tuple[str, ...], rest: Iterable[tuple[int, Any]]) -> None:
+        """Read on to the end, without a model, so that the message tells how many images are shared."""
+        theirs = self._other.positions
+        first = next(place for place, fingerprint in enumerate(hashes) if fingerprint in theirs)
+        shared = {fingerprint for fingerprint in hashes if fingerprint in theirs}
+        for number, item in rest:
+            found = _hash_images(_input_only(item, f"{self._own.place} batch {number}"))
+            shared.update(fingerprint for fingerprint in found if fingerprint in theirs)
+        batch, image = theirs[hashes[first]]
+        raise DataError(
+            f"{_images(len(shared))} also in {self._other.place}; the first is image {image} of its batch {batch}",
+            place=f"{self._own.place} batch {index}, image {first}",
+            remedy=APART,
+        )
 
 
 class _SizedView(_View):
@@ -156,31 +170,72 @@ def _view(own: _Replayed, other: _Replayed, unpack: Callable[[Any, str], Any]) -
     return _SizedView(own, other, unpack)
 
 
-def check_disjoint(dataset: Fingerprinted) -> None:
-    """Refuse a data set that evaluates on an image that it calibrates with. Reads every image once.
+def checked(dataset: Any) -> Any:
+    """`dataset`, of which no image both calibrates and evaluates.
+
+    A data set of the package's or with `fingerprints()` of its own is compared by them, here. Any other one comes back
+    wrapped, so that its images are hashed as they go by, and a shared one is met on the second pass at the latest.
 
     Raises:
-        DataError: names the two images by their position.
+        DataError: tells how many images are shared, and the first of them.
+    """
+    if isinstance(dataset, LoadedBatches | FileImages):  # both look themselves, and read no file more than it takes
+        return dataset
+    if callable(getattr(dataset, "fingerprints", None)) and check_disjoint(dataset):
+        return dataset
+    for part in ("calibration", "evaluation"):
+        if not callable(getattr(dataset, part, None)):
+            remedy = "See pytest_ptq.suite.Dataset for what a data set has."
+            raise DataError(f"it has no {part}()", place=_name(dataset), remedy=remedy)
+    return Batches(dataset.calibration, dataset.evaluation, name=_name(dataset)).load()
+
+
+def check_disjoint(dataset: Fingerprinted) -> bool:
+    """Refuse a data set that evaluates on images that it calibrates with. Reads every fingerprint once.
+
+    Returns:
+        False when there was nothing to compare: one of the two parts has no fingerprints.
+
+    Raises:
+        DataError: tells how many images are shared, and the first of them by its position.
     """
     calibration, evaluation = dataset.fingerprints()
-    position = {fingerprint: index for index, fingerprint in enumerate(calibration)}
+    position: dict[str, int] = {}
+    for index, fingerprint in enumerate(calibration):
+        position.setdefault(fingerprint, index)
+    compared, shared = 0, dict[str, int]()
     for index, fingerprint in enumerate(evaluation):
+        compared += 1
         if fingerprint in position:
-            raise DataError(
-                f"calibration image {position[fingerprint]} and evaluation image {index} are the same",
-                place=str(getattr(dataset, "name", type(dataset).__name__)),
-                remedy="Calibrate on images that are not used for evaluation.",
-            )
+            shared.setdefault(fingerprint, index)
+    if shared:
+        fingerprint, index = next(iter(shared.items()))
+        raise DataError(
+            f"{_images(len(shared))} both in calibration and in evaluation; the first is calibration image "
+            f"{position[fingerprint]}, evaluation image {index}",
+            place=_name(dataset),
+            remedy=APART,
+        )
+    return bool(position) and compared > 0
+
+
+def _images(count: int) -> str:
+    return "1 image stands" if count == 1 else f"{count} images stand"
+
+
+def _name(dataset: object) -> str:
+    return str(getattr(dataset, "name", type(dataset).__name__))
 
 
 def _input_only(item: Any, place: str) -> Tensor:
     return _tensor(item[0] if isinstance(item, (tuple, list)) and item else item, "the input", place)
 
 
-def _pair(item: Any, place: str) -> tuple[Tensor, Tensor]:
+def _pair(item: Any, place: str) -> tuple[Tensor, Any]:
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise DataError("the batch is no pair of input and labels", place=place, remedy="Give (input, labels).")
-    return _tensor(item[0], "the input", place), _tensor(item[1], "the label part", place)
+    # What the labels are is for those to say who use them: classes, maps, boxes.
+    return _tensor(item[0], "the input", place), item[1]
 
 
 def _tensor(value: Any, what: str, place: str) -> Tensor:

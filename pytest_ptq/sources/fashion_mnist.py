@@ -51,11 +51,13 @@ class FashionMNIST:
         """
         if argument is not None:
             raise UsageError(f"the embedded data take no argument, not {argument!r}", place="--ptq-data")
-        calibration_images, _ = read_split(FOLDER, "calibration")
+        calibration_images, calibration_labels = read_split(FOLDER, "calibration")
         images, labels = read_split(FOLDER, "t10k")
         used = _first_of_shuffle(len(calibration_images), self.calibration, "calibration")
         judged = _first_of_shuffle(len(images), self.evaluation, "evaluation")
-        return FashionMNISTImages(calibration_images[used], images[judged], labels[judged], self.batch_size)
+        return FashionMNISTImages(
+            calibration_images[used], calibration_labels[used], images[judged], labels[judged], self.batch_size
+        )
 
 
 class FashionMNISTImages:
@@ -63,6 +65,7 @@ class FashionMNISTImages:
 
     Args:
         calibration_images: uint8 (N, 28, 28).
+        calibration_labels: int64 (N,).
         images: uint8 (M, 28, 28).
         labels: int64 (M,).
         batch_size: images a batch.
@@ -70,8 +73,11 @@ class FashionMNISTImages:
 
     name = "fashion_mnist"
 
-    def __init__(self, calibration_images: Tensor, images: Tensor, labels: Tensor, batch_size: int):
+    def __init__(
+        self, calibration_images: Tensor, calibration_labels: Tensor, images: Tensor, labels: Tensor, batch_size: int
+    ):
         self._calibration, self._images, self._labels = calibration_images, images, labels
+        self._calibration_labels = calibration_labels
         self._batch_size = batch_size
 
     def calibration(self) -> Lazy[Tensor]:
@@ -83,6 +89,10 @@ class FashionMNISTImages:
         """Batches (N, 3, 32, 32) with their labels (N,)."""
         images, labels = self._images, self._labels
         return Lazy(len(images), self._batch_size, lambda part: (to_input(images[part]), labels[part]))
+
+    def calibration_labels(self) -> list[int]:
+        """The class of each calibration image."""
+        return [int(label) for label in self._calibration_labels]
 
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
         """SHA-256 of each image's pixels."""

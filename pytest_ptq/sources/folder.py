@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_ptq.errors import DataError
 from pytest_ptq.sources.image_files import (
+    UNKNOWN,
     FileImages,
     ImageFiles,
     Labelled,
@@ -48,10 +49,11 @@ class ImageFolder(ImageFiles):
         for part in (calibration, evaluation):
             if not part.is_dir():
                 raise DataError("the folder does not exist", place=str(part), remedy="Give both, or class folders.")
-        seen = images_below(calibration)
+        names = self._names(calibration, evaluation)
+        seen = _where_known(images_below(calibration), calibration, names)
         if not seen:
             raise DataError("there are no images", place=str(calibration), remedy="Put images there.")
-        judged = self._labelled(evaluation, self._names(calibration, evaluation))
+        judged = self._labelled(evaluation, names)
         return FileImages(
             self,
             self.shuffled(seen, calibration)[: self.calibration],
@@ -74,3 +76,9 @@ class ImageFolder(ImageFiles):
                 "there are no images in class folders", place=str(folder), remedy="Put them in <class>/<image>."
             )
         return images
+
+
+def _where_known(images: Sequence[Labelled], folder: Path, names: Sequence[str]) -> list[Labelled]:
+    """Images that only calibrate, with the class that their folder names."""
+    label_of = {name: label for label, name in enumerate(names)}
+    return [Labelled(x.path, label_of.get(x.path.relative_to(folder).parts[0], UNKNOWN)) for x in images]

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"))
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+UNKNOWN = -1
 Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image file and the index of its class."""
+    """An image file and the index of its class; UNKNOWN for one that only calibrates, outside of class folders."""
 
     path: Path
     label: int
@@ -112,13 +113,14 @@ class FileImages:
     """Two lists of files that share no content. Files are decoded batch by batch, each time anew.
 
     Raises:
-        DataError: the same content stands in both lists; names the two files.
+        DataError: the same content stands in both lists; tells how often, and names the first two files.
     """
 
     def __init__(self, recipe: ImageFiles, calibration: Sequence[Labelled], evaluation: Sequence[Labelled], name: str):
         self.name = name
         self._recipe = recipe
         self._calibration = [image.path for image in calibration]
+        self._calibration_labels = [image.label for image in calibration]
         self._evaluation = list(evaluation)
         _refuse_shared_content(self._calibration, [image.path for image in evaluation])
 
@@ -129,6 +131,10 @@ class FileImages:
     def evaluation(self) -> Lazy[tuple[Tensor, Tensor]]:
         """Batches (N, 3, H, W) with their labels (N,), int64."""
         return Lazy(len(self._evaluation), self._recipe.batch_size, self._labelled)
+
+    def calibration_labels(self) -> list[int] | None:
+        """The class of each calibration image; None when that of any is unknown."""
+        return None if UNKNOWN in self._calibration_labels else self._calibration_labels
 
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
         """SHA-256 of each file's bytes."""
@@ -210,6 +216,7 @@ def _refuse_shared_content(calibration: Sequence[Path], evaluation: Sequence[Pat
     for path in calibration:
         by_size[path.stat().st_size].append(path)
     known: dict[int, dict[str, Path]] = {}
+    twins: list[tuple[Path, Path]] = []
     for path in evaluation:
         size = path.stat().st_size
         if size not in by_size:
@@ -217,7 +224,11 @@ def _refuse_shared_content(calibration: Sequence[Path], evaluation: Sequence[Pat
         hashes = known.setdefault(size, {_file_hash(p): p for p in by_size[size]})
         twin = hashes.get(_file_hash(path))
         if twin is not None:
-            raise DataError(
-                f"{twin} (calibration) and {path} (evaluation) hold the same image",
-                remedy="Remove one of the two files, or give the suite another seed.",
-            )
+            twins.append((twin, path))
+    if twins:
+        first, second = twins[0]
+        more = f", and so do {len(twins) - 1} more pairs" if len(twins) > 1 else ""
+        raise DataError(
+            f"{first} (calibration) and {second} (evaluation) hold the same image{more}",
+            remedy="Remove one of the two files, or give the suite another seed.",
+        )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sized
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from pytest_ptq.errors import DataError, UsageError
-from pytest_ptq.sources import Batches, check_disjoint
+from pytest_ptq.sources import Batches, check_disjoint, checked
 
 Pair = tuple[Tensor, Tensor]
 
@@ -107,16 +108,76 @@ def test_an_image_on_both_sides_is_refused(order: str) -> None:
     passes = [data.calibration(), data.evaluation()]
     first, second = passes if order == "calibration first" else passes[::-1]
     list(first)
-    with pytest.raises(DataError, match="an image also stands in") as caught:
+    with pytest.raises(DataError, match="1 image stands also in") as caught:
         list(second)
-    assert "calibration batch 1" in str(caught.value)
-    assert "evaluation batch 2" in str(caught.value)
+    places = [
+        "batches, evaluation batch 2, image 0: .*calibration; the first is image 3 of its batch 1",
+        "batches, calibration batch 1, image 3: .*evaluation; the first is image 0 of its batch 2",
+    ]
+    assert re.search(places[order == "evaluation first"], str(caught.value))
+
+
+def test_shared_images_are_counted_to_the_end_of_the_loader() -> None:
+    shared = [(images(6), torch.zeros(4).long()), *pairs(), (images(0), torch.zeros(4).long())]
+    data = Batches(CALIBRATION, shared).load()
+    list(data.calibration())
+    went_by = 0
+    with pytest.raises(DataError, match="6 images stand also in batches, calibration; the first is image 2 of its b"):
+        for _ in data.evaluation():
+            went_by += 1
+    assert not went_by, "no model sees any of them"
 
 
 def test_check_disjoint_reads_both_sides() -> None:
-    check_disjoint(Batches(CALIBRATION, pairs()).load())
-    with pytest.raises(DataError, match="calibration image 7 and evaluation image 0 are the same"):
-        check_disjoint(Batches(CALIBRATION, [(images(4)[[3, 1]], torch.zeros(2))]).load())
+    assert check_disjoint(Batches(CALIBRATION, pairs()).load())
+    said = "2 images stand both in calibration and in evaluation; the first is calibration image 7, evaluation image 0"
+    with pytest.raises(DataError, match=f"batches: {said}"):
+        check_disjoint(Batches(CALIBRATION, [(images(4)[[3, 1, 3]], torch.zeros(3))]).load())
+
+
+class Own:
+    """A data set as a hook may register it, with or without fingerprints."""
+
+    def __init__(self, evaluation: list[Pair], fingerprints: tuple[list[str], list[str]] | None = None) -> None:
+        self._evaluation = evaluation
+        if fingerprints is not None:
+            self.fingerprints = lambda: fingerprints
+
+    def calibration(self) -> list[Tensor]:
+        return CALIBRATION
+
+    def evaluation(self) -> list[Pair]:
+        return self._evaluation
+
+
+@pytest.mark.parametrize("fingerprints", [None, ([], []), (["a"], []), ([], ["a"])])
+def test_a_data_set_without_fingerprints_has_its_tensors_hashed(fingerprints: tuple[list[str], list[str]]) -> None:
+    sound = checked(Own(pairs(), fingerprints))
+    assert len(list(sound.calibration())) == len(list(sound.evaluation())) == 2
+    shared = checked(Own([*pairs(), (images(0), torch.zeros(4).long())], fingerprints))
+    list(shared.calibration())
+    with pytest.raises(DataError, match=r"Own, evaluation batch 2, image 0: 4 images stand also in Own, calibration"):
+        list(shared.evaluation())
+
+
+def test_a_data_set_with_fingerprints_is_compared_by_them_and_stays_what_it_is() -> None:
+    own = Own(pairs(), (["a", "b"], ["c"]))
+    assert checked(own) is own
+    with pytest.raises(DataError, match="Own: 1 image stands both .* calibration image 1, evaluation image 2"):
+        checked(Own(pairs(), (["a", "b"], ["c", "d", "b", "b"])))
+    loaded = Batches(CALIBRATION, pairs()).load()
+    assert checked(loaded) is loaded
+
+
+def test_what_is_no_data_set_is_refused() -> None:
+    with pytest.raises(DataError, match=r"list: it has no calibration\(\)"):
+        checked([])
+
+
+def test_targets_of_any_kind_go_by_untouched() -> None:
+    targets = [{"boxes": images(0)}]
+    ((_, found),) = Batches(CALIBRATION, [(images(9), targets)]).load().evaluation()
+    assert found is targets
 
 
 def test_fingerprints_are_hashes_of_each_images_bytes() -> None:
@@ -133,7 +194,6 @@ def test_fingerprints_are_hashes_of_each_images_bytes() -> None:
         ([images(9)], "no pair of input and labels"),
         ([(images(9),)], "no pair of input and labels"),
         ([([1, 2], torch.zeros(2))], "the input is a list, not a tensor"),
-        ([(images(9), [1, 2, 3, 4])], "the label part is a list, not a tensor"),
         (lambda: None, "the callable returns a NoneType"),
     ],
 )

@@ -68,16 +68,22 @@ def test_fewer_images_are_the_first_of_one_shuffle() -> None:
 def test_a_shorter_last_batch_keeps_images_and_labels_together() -> None:
     data = FashionMNIST(calibration=10, evaluation=10, batch_size=4).load()
     assert [len(x) for x in data.calibration()] == [4, 4, 2]
+    assert len(data.calibration_labels()) == 10
     assert [(len(x), len(y)) for x, y in data.evaluation()] == [(4, 4), (4, 4), (2, 2)]
 
 
 def test_calibration_and_evaluation_share_no_image() -> None:
     data = FashionMNIST().load()
-    check_disjoint(data)
+    assert check_disjoint(data)
     calibration, evaluation = (list(hashes) for hashes in data.fingerprints())
     assert (len(calibration), len(evaluation)) == (1024, 10_000)
     images, _ = read_split(FOLDER, "calibration")
     assert calibration[3] == hashlib.sha256(bytes(images[3].flatten().tolist())).hexdigest()
+
+
+def test_the_calibration_images_have_their_labels() -> None:
+    _, labels = read_split(FOLDER, "calibration")
+    assert FashionMNIST().load().calibration_labels() == labels.tolist()
 
 
 @pytest.mark.parametrize("fields", [{"calibration": 1025}, {"evaluation": 10_001}])

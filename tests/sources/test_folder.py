@@ -39,6 +39,7 @@ def test_two_trees_are_used_as_they_are(tmp_path: Path, draw) -> None:
     data = tiny(calibration=100).load(str(tmp_path))
     assert true_labels(data) == {("cat", 1), ("dog", 2)}
     assert sum(len(x) for x in data.calibration()) == 4
+    assert sorted(data.calibration_labels() or ()) == [0, 0, 1, 1]
     assert torch.cat([y for _, y in data.evaluation()]).bincount().tolist() == [0, 2, 2]
 
 
@@ -48,6 +49,7 @@ def test_calibration_images_need_no_classes(tmp_path: Path, draw) -> None:
     fill(tmp_path / "evaluation", draw, ["cat", "dog"], 100)
     data = tiny().load(str(tmp_path))
     assert true_labels(data) == {("cat", 0), ("dog", 1)}
+    assert data.calibration_labels() is None, "nobody says what they show"
     assert sum(len(x) for x in data.calibration()) == 3
 
 
