@@ -1,20 +1,24 @@
-"""What a baseline file may hold, and the order it is written in.
+"""What a baseline file may hold, and the order it is written in. `baseline.schema.json` says the same to editors.
 
 {
-  "schema": 1,
+  "schema": 2,
   "suite": "resnet50",
   "comment": "optional, kept",
   "data": {
     "embedded": {
       "comment": "optional, kept",
       "limits": {"x86": {"accuracy_drop_pp": 1.0, "comment": "optional, kept"}},
+      "xfail": {"x86": {"latency_ratio": "why it is expected to fail, a sentence"}},
       "tolerances": {"latency_ratio": 0.1},
       "recorded": {"avx512_vnni/onednn/2t/torch2.15": {"x86": {"accuracy_drop_pp": {
-        "value": 0.12, "low": -0.1, "high": 0.3, "samples": 10000,
+        "value": 0.12, "low": -0.1, "high": 0.3, "samples": 10000, "processes": 5,
         "date": "2026-01-31", "commit": "0123abcd", "versions": "torch 2.15.0, ..."}}}}
     }
   }
 }
+
+"processes" is the number of fresh processes that a latency was measured in. "$schema", which names the JSON Schema for
+an editor, may stand at the top and is kept.
 """
 
 from __future__ import annotations
@@ -27,12 +31,14 @@ from typing import Any
 from pytest_ptq.metrics import METRICS
 from pytest_ptq.store.strict_json import Keys
 
-SCHEMA = 1
+SCHEMA = 2
 COMMENT = "comment"
-TOP = ("schema", "suite", COMMENT, "data")
-KIND = (COMMENT, "limits", "tolerances", "recorded")
+TOP = ("$schema", "schema", "suite", COMMENT, "data")
+KIND = (COMMENT, "limits", "xfail", "tolerances", "recorded")
 NUMBERS = ("value", "low", "high")
-ENTRY = (*NUMBERS, "samples", "date", "commit", "versions")
+COUNTS = ("samples", "processes")
+TEXTS = ("date", "commit", "versions")
+ENTRY = (*NUMBERS, *COUNTS, *TEXTS)
 
 
 class FormatError(ValueError):
@@ -44,13 +50,14 @@ class FormatError(ValueError):
 
 
 def validate(tree: Any, metrics: Collection[str]) -> None:
-    """Raise FormatError for the first thing in `tree` that this version does not understand."""
+    """Raise FormatError for the first thing in `tree`, of any schema up to SCHEMA, that this version does not know."""
     top = _mapping(tree, (), "the document")
     # The schema comes first: of a newer file, nothing else can be judged.
     _check_schema(top)
     _known_keys(top, TOP, ())
-    if not isinstance(top.get("suite"), str):
-        raise FormatError('"suite" is missing or no string', ("suite",) if "suite" in top else ())
+    for key in ("suite", "$schema"):
+        if not isinstance(top.get(key, "" if key == "$schema" else None), str):
+            raise FormatError(f'"{key}" is missing or no string', (key,) if key in top else ())
     for kind, entry in _mapping(top.get("data"), ("data",), '"data"').items():
         _check_kind(entry, ("data", kind), metrics)
 
@@ -60,31 +67,33 @@ def _check_schema(top: Mapping[str, Any]) -> None:
     if isinstance(schema, bool) or not isinstance(schema, int):
         raise FormatError('"schema" is missing or no whole number', ("schema",) if "schema" in top else ())
     if schema > SCHEMA:
-        message = f"schema {schema} comes from a newer pytest-ptq; this one reads schema {SCHEMA}"
+        message = f"schema {schema} comes from a newer pytest-ptq; this one reads schemas 1 to {SCHEMA}"
         raise FormatError(message, ("schema",), "Upgrade pytest-ptq.")
-    if schema != SCHEMA:
-        raise FormatError(f"schema {schema} never existed; this version reads schema {SCHEMA}", ("schema",))
+    if schema < 1:
+        raise FormatError(f"schema {schema} never existed; this version reads schemas 1 to {SCHEMA}", ("schema",))
 
 
 def _check_kind(entry: Any, at: Keys, metrics: Collection[str]) -> None:
-    found = _mapping(entry, at, f'"{at[-1]}"')
+    found = _mapping(entry, at, _quoted(at[-1]))
     _known_keys(found, KIND, at)
     for name, limits in _optional(found, "limits", at).items():
         _check_numbers(limits, (*at, "limits", name), metrics, "limit")
+    for name, reasons in _optional(found, "xfail", at).items():
+        _check_reasons(reasons, (*at, "xfail", name), metrics)
     tolerances = (*at, "tolerances")
     _check_numbers(_optional(found, "tolerances", at), tolerances, metrics, "tolerance")
     for key, tolerance in found.get("tolerances", {}).items():
         if key != COMMENT and tolerance < 0:
             raise FormatError(f"the tolerance of {key} is negative", (*tolerances, key))
     for machine, qconfigs in _optional(found, "recorded", at).items():
-        for name, values in _mapping(qconfigs, (*at, "recorded", machine), f'"{machine}"').items():
+        for name, values in _mapping(qconfigs, (*at, "recorded", machine), _quoted(machine)).items():
             where = (*at, "recorded", machine, name)
-            for key, value in _mapping(values, where, f'"{name}"').items():
+            for key, value in _mapping(values, where, _quoted(name)).items():
                 _check_entry(value, (*where, key))
 
 
 def _check_numbers(entry: Any, at: Keys, metrics: Collection[str], what: str) -> None:
-    for key, value in _mapping(entry, at, f'"{at[-1]}"').items():
+    for key, value in _mapping(entry, at, _quoted(at[-1])).items():
         if key == COMMENT:
             continue
         if key not in metrics:
@@ -93,31 +102,45 @@ def _check_numbers(entry: Any, at: Keys, metrics: Collection[str], what: str) ->
             raise FormatError(f"the {what} of {key} is not a number", (*at, key))
 
 
+def _check_reasons(entry: Any, at: Keys, metrics: Collection[str]) -> None:
+    for key, reason in _mapping(entry, at, _quoted(at[-1])).items():
+        if key not in metrics:
+            raise FormatError(f"{key!r} is not a metric", (*at, key), _nearest(key, metrics))
+        if not isinstance(reason, str) or not reason.strip():
+            raise FormatError(f"the reason why {key} is expected to fail is missing or no string", (*at, key))
+
+
 def _check_entry(entry: Any, at: Keys) -> None:
     """A recorded value. Its metric may be unknown (an extension that is absent today); its form may not."""
-    found = _mapping(entry, at, f'"{at[-1]}"')
+    found = _mapping(entry, at, _quoted(at[-1]))
     _known_keys(found, ENTRY, at)
     for key in NUMBERS:
         if (key == "value" or key in found) and not _is_number(found.get(key)):
-            raise FormatError(f'"{key}" of {at[-1]} is missing or no number', (*at, key) if key in found else at)
+            raise FormatError(f'"{key}" of {at[-1]!r} is missing or no number', (*at, key) if key in found else at)
     if not found.get("low", found["value"]) <= found["value"] <= found.get("high", found["value"]):
-        raise FormatError(f"the interval of {at[-1]} does not hold its value", at)
-    samples = found.get("samples", 1)
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise FormatError(f'"samples" of {at[-1]} is no positive whole number', (*at, "samples"))
-    for key in ("date", "commit", "versions"):
+        raise FormatError(f"the interval of {at[-1]!r} does not hold its value", at)
+    for key in COUNTS:
+        count = found.get(key, 1)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise FormatError(f'"{key}" of {at[-1]!r} is no positive whole number', (*at, key))
+    for key in TEXTS:
         if not isinstance(found.get(key, ""), str):
-            raise FormatError(f'"{key}" of {at[-1]} is no string', (*at, key))
+            raise FormatError(f'"{key}" of {at[-1]!r} is no string', (*at, key))
 
 
 def _optional(found: Mapping[str, Any], key: str, at: Keys) -> Mapping[str, Any]:
-    return _mapping(found.get(key, {}), (*at, key), f'"{key}"')
+    return _mapping(found.get(key, {}), (*at, key), _quoted(key))
 
 
 def _mapping(value: Any, at: Keys, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{name} is missing or no object", at)
     return value
+
+
+def _quoted(name: str | int) -> str:
+    # As JSON writes it: what a file calls a thing may hold anything, and ends in an error message.
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _known_keys(found: Mapping[str, Any], known: Iterable[str], at: Keys) -> None:

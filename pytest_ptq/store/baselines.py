@@ -12,7 +12,8 @@ from typing import Any
 from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
 from pytest_ptq.store.atomic import write_text
-from pytest_ptq.store.baseline_format import NUMBERS, SCHEMA, FormatError, render, validate
+from pytest_ptq.store.baseline_format import COMMENT, COUNTS, NUMBERS, SCHEMA, TEXTS, FormatError, render, validate
+from pytest_ptq.store.baseline_upgrade import upgraded
 from pytest_ptq.store.provenance import Provenance
 from pytest_ptq.store.strict_json import JSONError, Located, parse
 
@@ -46,21 +47,24 @@ class Baselines:
 
     @classmethod
     def read(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
-        """Read `path`. Raises BaselineError, in one sentence: missing, unreadable, damaged, from another schema."""
+        """Read `path`; an older schema is upgraded in memory (see `baseline_upgrade`), and written so by `write`.
+
+        Raises BaselineError, in one sentence: missing, unreadable, damaged, from a newer schema.
+        """
         try:
             if not path.is_file():
                 found = "is not a file" if path.exists() else "does not exist"
                 message = f"the baseline {found}"
                 remedy = f"Write it with `pytest --ptq-suite {path.stem} --ptq-update-baseline new`."
-                raise BaselineError(message, place=_shown(path), remedy=remedy)
+                raise BaselineError(message, place=shown(path), remedy=remedy)
             if path.stat().st_size > LARGEST_BYTES:
-                raise BaselineError("the baseline is larger than 16 MiB", place=_shown(path), remedy=CORRECT)
+                raise BaselineError("the baseline is larger than 16 MiB", place=shown(path), remedy=CORRECT)
             text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise BaselineError("the baseline is not UTF-8 text", place=_shown(path), remedy=CORRECT) from error
+            raise BaselineError("the baseline is not UTF-8 text", place=shown(path), remedy=CORRECT) from error
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise BaselineError(f"the baseline cannot be read ({reason})", place=_shown(path)) from error
+            raise BaselineError(f"the baseline cannot be read ({reason})", place=shown(path)) from error
         return cls.parse(text, path, metrics)
 
     @classmethod
@@ -69,16 +73,17 @@ class Baselines:
         try:
             located = parse(text)
         except JSONError as fault:
-            raise BaselineError(fault.message, place=f"{_shown(path)}:{fault.line}", remedy=CORRECT) from fault
+            raise BaselineError(fault.message, place=f"{shown(path)}:{fault.line}", remedy=CORRECT) from fault
         try:
             validate(located.value, metrics)
             if located.value["suite"] != path.stem:
                 message = f"the file is for suite {located.value['suite']!r}, its name says {path.stem!r}"
                 raise FormatError(message, ("suite",), "Give both the same name.")
         except FormatError as fault:
-            place = f"{_shown(path)}:{located.lines.get(fault.path, 1)}"
+            place = f"{shown(path)}:{located.lines.get(fault.path, 1)}"
             raise BaselineError(fault.message, place=place, remedy=fault.remedy or CORRECT) from fault
-        return cls(path, located.value["suite"], metrics, located)
+        # Whatever the upgrade keeps still stands on the line it stood on.
+        return cls(path, located.value["suite"], metrics, Located(upgraded(located.value), located.lines))
 
     @classmethod
     def empty(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
@@ -88,7 +93,7 @@ class Baselines:
 
     @property
     def text(self) -> str:
-        """The file's contents, one value a line."""
+        """The file's contents as `write` writes them, one value a line."""
         return render(self._located.value)
 
     def limit(self, data: str, qconfig: str, metric: Metric) -> Limit | None:
@@ -96,6 +101,12 @@ class Baselines:
         path = ("data", data, "limits", qconfig, metric.key)
         bound = self._at(path)
         return None if bound is None else Limit(metric, float(bound), self.source(*path))
+
+    def xfail(self, data: str, qconfig: str, metric: Metric) -> tuple[str, str] | None:
+        """Why `metric` is expected to fail, and the file and line that say so; None when it is expected to pass."""
+        path = ("data", data, "xfail", qconfig, metric.key)
+        reason = self._at(path)
+        return None if reason is None else (str(reason), self.source(*path))
 
     def tolerance(self, data: str, metric: Metric) -> float | None:
         """How much drift is allowed, where the file says so; None leaves it to the gate."""
@@ -108,7 +119,7 @@ class Baselines:
         if entry is None:
             return None
         value, low, high = (None if entry.get(key) is None else float(entry[key]) for key in NUMBERS)
-        details = {key: entry[key] for key in ("date", "commit", "versions") if key in entry}
+        details = {key: entry[key] for key in ("processes", *TEXTS) if key in entry}
         return Measurement(metric, float(value or 0.0), low, high, entry.get("samples"), details)
 
     def machine_keys(self, data: str) -> tuple[str, ...]:
@@ -118,14 +129,32 @@ class Baselines:
     def source(self, *path: str) -> str:
         """`file:line` of the value at `path`, or the file alone."""
         line = self._located.lines.get(path)
-        return f"{_shown(self.path)}:{line}" if line else _shown(self.path)
+        return f"{shown(self.path)}:{line}" if line else shown(self.path)
 
-    def with_limits(self, data: str, qconfig: str, bounds: Mapping[Metric, float]) -> Baselines:
-        """These baselines and those of `bounds` that are not limited yet; limits that stand there stay."""
+    def names(self, data: str) -> dict[str, str]:
+        """Qconfigs that the file says anything about, and where each is named first."""
+        found: dict[str, str] = {}
+        places: list[tuple[str, ...]] = [("data", data, part) for part in ("limits", "xfail")]
+        places += [("data", data, "recorded", key) for key in self.machine_keys(data)]
+        for place in places:
+            for name in self._at(place) or {}:
+                found.setdefault(name, self.source(*place, name))
+        return found
+
+    def kinds(self) -> dict[str, str]:
+        """Kinds of data that the file says anything about, and where."""
+        return {kind: self.source("data", kind) for kind in self._at(("data",))}
+
+    def with_limits(
+        self, data: str, qconfig: str, bounds: Mapping[Metric, float], comment: str | None = None
+    ) -> Baselines:
+        """These baselines with limits added; a limit or comment that is there already is never changed."""
         tree = copy.deepcopy(self._located.value)
         limits = tree["data"].setdefault(data, {}).setdefault("limits", {}).setdefault(qconfig, {})
         for metric, bound in bounds.items():
             limits.setdefault(metric.key, bound)
+        if comment is not None:
+            limits.setdefault(COMMENT, comment)
         return self._replaced(tree)
 
     def with_recorded(
@@ -136,26 +165,28 @@ class Baselines:
         measurements: Iterable[Measurement],
         provenance: Provenance | None = None,
     ) -> Baselines:
-        """These baselines with `measurements` recorded for machines of `machine_key`; all else stays."""
+        """These baselines with `measurements` recorded for machines of `machine_key`; all else stays.
+
+        A value that is recorded already, down to its interval and counts, keeps its provenance: it is as true as it
+        was, and a reviewer reads changes only.
+        """
         tree = copy.deepcopy(self._located.value)
         machines = tree["data"].setdefault(data, {}).setdefault("recorded", {})
         entries = machines.setdefault(machine_key, {}).setdefault(qconfig, {})
         for measurement in measurements:
-            entries[measurement.metric.key] = _entry(measurement, provenance)
+            entry, key = _entry(measurement, provenance), measurement.metric.key
+            if any(entry.get(part) != entries.get(key, {}).get(part) for part in (*NUMBERS, *COUNTS)):
+                entries[key] = entry
         return self._replaced(tree)
 
     def write(self) -> None:
         """Write the file at once or not at all. Raises BaselineError."""
-        if self.path.is_symlink():
-            remedy = "Replace the link by the file itself, or name its folder with --ptq-baseline-dir."
-            raise BaselineError("the baseline is a symbolic link", place=_shown(self.path), remedy=remedy)
+        refuse_link(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, self.text)
         except OSError as error:
-            message = f"the baseline cannot be written ({error.strerror})"
-            remedy = "Nothing was changed. Make the folder writable or name another with --ptq-baseline-dir."
-            raise BaselineError(message, place=_shown(self.path), remedy=remedy) from error
+            raise unwritable(self.path, error) from error
 
     def _replaced(self, tree: dict[str, Any]) -> Baselines:
         # Read again what would be written: the lines are right, and nothing is written that cannot be read.
@@ -170,6 +201,20 @@ class Baselines:
         return found
 
 
+def refuse_link(path: Path) -> None:
+    """Raises BaselineError: a link would be replaced by a file, or what it points to changed behind one's back."""
+    if path.is_symlink():
+        remedy = "Replace the link by the file itself, or name its folder with --ptq-baseline-dir."
+        raise BaselineError("the baseline is a symbolic link", place=shown(path), remedy=remedy)
+
+
+def unwritable(path: Path, error: OSError) -> BaselineError:
+    """One sentence for a baseline that could not be written."""
+    remedy = "Nothing was changed. Make room and make the folder writable, or name another with --ptq-baseline-dir."
+    message = f"the baseline cannot be written ({error.strerror or error})"
+    return BaselineError(message, place=shown(path), remedy=remedy)
+
+
 def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str, Any]:
     """A recorded value, rounded three digits finer than it is shown: noise beyond that only makes diffs long."""
     digits = measurement.metric.digits
@@ -180,6 +225,8 @@ def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str,
             entry[key] = round(number) if digits == 0 else round(number, digits + 3) + 0.0
     if measurement.samples is not None:
         entry["samples"] = measurement.samples
+    if "processes" in measurement.details:
+        entry["processes"] = int(measurement.details["processes"])
     if provenance is not None:
         entry["date"] = provenance.date
         if provenance.commit is not None:
@@ -188,7 +235,7 @@ def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str,
     return entry
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """As a person would type it: from the working directory, where the file is below it."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
     here = Path.cwd()

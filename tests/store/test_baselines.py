@@ -14,7 +14,7 @@ KEY = "avx512_vnni/onednn/2t/torch2.15"
 MADE = Provenance("2026-01-31", "0123abc", "torch 2.15.0")
 TEXT = """\
 {
-  "schema": 1,
+  "schema": 2,
   "suite": "net",
   "comment": "reviewed by people",
   "data": {
@@ -168,9 +168,65 @@ def test_writing_is_idempotent_whatever_the_names(tmp_path_factory, values, mach
         assert found == pytest.approx(measurement.value, abs=0.5 * 10.0 ** -(measurement.metric.digits or 0))
 
 
+def test_an_expected_failure_says_why_and_where(path):
+    path.write_text(xfail('{"x86": {"latency_ratio": "the kernel is slow"}}'))
+    baselines = Baselines.read(path)
+    assert baselines.xfail("embedded", "x86", LATENCY_RATIO) == ("the kernel is slow", "baselines/net.json:14")
+    assert baselines.xfail("embedded", "x86", ACCURACY_DROP) is None
+    assert baselines.xfail("embedded", "minmax", LATENCY_RATIO) is None
+    assert baselines.xfail("imagenet", "x86", LATENCY_RATIO) is None
+
+
+def test_expected_failures_outlive_an_update_in_their_order(path):
+    path.write_text(xfail('{"x86": {"latency_ratio": "slow", "accuracy_drop_pp": "few bits"}, "a": {}}'))
+    Baselines.read(path).with_recorded("embedded", KEY, "x86", [drop()], MADE).write()
+    found = json.loads(path.read_text())["data"]["embedded"]
+    assert list(found) == ["limits", "xfail", "tolerances", "recorded"]
+    assert json.dumps(found["xfail"]) == '{"x86": {"latency_ratio": "slow", "accuracy_drop_pp": "few bits"}, "a": {}}'
+
+
+def test_the_number_of_processes_is_kept(path):
+    ratio = Measurement(LATENCY_RATIO, 0.5, 0.4, 0.6, samples=900, details={"processes": 5, "load": 0.1})
+    made = Baselines.read(path).with_recorded("embedded", KEY, "x86", [ratio], MADE)
+    entry = json.loads(made.text)["data"]["embedded"]["recorded"][KEY]["x86"]["latency_ratio"]
+    assert entry["processes"] == 5
+    assert list(entry)[:5] == ["value", "low", "high", "samples", "processes"]
+    found = made.recorded("embedded", KEY, "x86", LATENCY_RATIO)
+    assert found.details == {"processes": 5, "date": "2026-01-31", "commit": "0123abc", "versions": "torch 2.15.0"}
+    more = Measurement(LATENCY_RATIO, 0.5, 0.4, 0.6, samples=900, details={"processes": 9})
+    again = made.with_recorded("embedded", KEY, "x86", [more], MADE)
+    assert again.recorded("embedded", KEY, "x86", LATENCY_RATIO).details["processes"] == 9
+
+
+def test_what_is_recorded_already_keeps_its_provenance(path):
+    same = Measurement(ACCURACY_DROP, 0.12, -0.1, 0.34, samples=10000)
+    assert Baselines.read(path).with_recorded("embedded", KEY, "x86", [same], MADE).text == TEXT
+    wider = Measurement(ACCURACY_DROP, 0.12, -0.1, 0.35, samples=10000)
+    assert '"2026-01-31"' in Baselines.read(path).with_recorded("embedded", KEY, "x86", [wider], MADE).text
+
+
+def test_a_schema_for_editors_is_kept_but_not_written_by_itself(path):
+    path.write_text(corrupt('"suite": "net"', '"suite": "net", "$schema": "x.json"'))
+    made = Baselines.read(path).with_recorded("embedded", KEY, "x86", [drop()], MADE)
+    assert made.text.startswith('{\n  "$schema": "x.json",\n  "schema": 2,\n')
+    assert "$schema" not in Baselines.empty(path).text
+
+
+def test_a_comment_is_added_but_never_changed(path):
+    more = Baselines.read(path).with_limits("embedded", "x86", {LATENCY_RATIO: 0.6}, "review")
+    more = more.with_limits("embedded", "minmax", {LATENCY_RATIO: 0.6}, "review")
+    limits = json.loads(more.text)["data"]["embedded"]["limits"]
+    assert limits["x86"]["comment"] == "0.5 once the observer is better"
+    assert limits["minmax"] == {"latency_ratio": 0.6, "comment": "review"}
+
+
 def corrupt(old, new):
     assert TEXT.count(old) == 1
     return TEXT.replace(old, new)
+
+
+def xfail(value):
+    return corrupt('      "tolerances"', f'      "xfail": {value},\n      "tolerances"')
 
 
 @pytest.mark.parametrize(
@@ -182,10 +238,10 @@ def corrupt(old, new):
         (corrupt('"accuracy_drop_pp": 1.0', '"accuracy_drop": 1.0'), ":10", "Did you mean 'accuracy_drop_pp'"),
         (corrupt('"accuracy_drop_pp": 1.0', '"accuracy_drop_pp": "1"'), ":10", "is not a number"),
         (corrupt('"accuracy_drop_pp": 1.0', '"accuracy_drop_pp": true'), ":10", "is not a number"),
-        (corrupt('"schema": 1', '"schema": 2'), ":2", "comes from a newer pytest-ptq"),
-        (corrupt('"schema": 1', '"schema": 0'), ":2", "never existed"),
-        (corrupt('"schema": 1', '"schema": true'), ":2", "no whole number"),
-        (corrupt('"schema": 1,', ""), ":1", '"schema" is missing'),
+        (corrupt('"schema": 2', '"schema": 3'), ":2", "comes from a newer pytest-ptq"),
+        (corrupt('"schema": 2', '"schema": 0'), ":2", "never existed"),
+        (corrupt('"schema": 2', '"schema": true'), ":2", "no whole number"),
+        (corrupt('"schema": 2,', ""), ":1", '"schema" is missing'),
         (corrupt('"suite": "net"', '"suite": "other"'), ":3", "its name says 'net'"),
         (corrupt('"suite": "net"', '"suite": 3'), ":3", "no string"),
         (corrupt('"limits"', '"limit"'), ":7", "Did you mean 'limits'"),
@@ -195,6 +251,19 @@ def corrupt(old, new):
         (corrupt('"value": 0.12', '"value": 0.5'), ":20", "does not hold its value"),
         (corrupt('"samples": 10000', '"samples": 0'), ":24", "no positive whole number"),
         (corrupt('"date": "2026-01-30"', '"date": 3'), ":25", "no string"),
+        (
+            corrupt('"x86": {\n          "size', '"x86": {\n          "xfail": 1,\n          "size'),
+            ":9",
+            "is not a metric",
+        ),
+        (corrupt('"samples": 10000', '"processes": 1.5'), ":24", "no positive whole number"),
+        (corrupt('"suite": "net"', '"$schema": 1, "suite": "net"'), ":3", "no string"),
+        (xfail('{"x86": {"latency": "slow"}}'), ":14", "Did you mean 'latency_ratio'"),
+        (xfail('{"x86": {"comment": "slow"}}'), ":14", "'comment' is not a metric"),
+        (xfail('{"x86": {"latency_ratio": " "}}'), ":14", "missing or no string"),
+        (xfail('{"x86": {"latency_ratio": true}}'), ":14", "missing or no string"),
+        (xfail('{"x86": ["latency_ratio"]}'), ":14", "no object"),
+        (xfail("[]"), ":14", "no object"),
         (TEXT[:300], ":", "truncated"),
         ("", ":1", "truncated"),
         ("[]", ":1", "no object"),
