@@ -17,6 +17,7 @@ _HOMES = {
     "pytest_ptq.qconfig": ("QConfig", "get_qconfig"),
     "pytest_ptq.suite": ("Suite", "Variant"),
     "pytest_ptq.measure.accuracy": ("evaluate",),
+    "pytest_ptq.measure.custom": ("MetricSource",),
     "pytest_ptq.sources": ("Batches", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel"),
     "pytest_ptq.engine": ("calibrate", "convert", "freeze", "fuse", "load", "prepare", "quantize", "save", "size_mb"),
 }  # fmt: skip

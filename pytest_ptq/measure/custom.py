@@ -89,7 +89,9 @@ class MetricSource:
 
     def _derived(self, word: str, title: str, unit: str, direction: Direction) -> Metric:
         stem = self.metric.key.removesuffix(_suffix(self.metric.unit))
-        return Metric(f"{stem}_{word}{_suffix(unit)}", f"{self.metric.title} {title}", unit, direction, self.metric.digits)
+        return Metric(
+            f"{stem}_{word}{_suffix(unit)}", f"{self.metric.title} {title}", unit, direction, self.metric.digits
+        )
 
 
 def _suffix(unit: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torch import nn
 
+    from pytest_ptq.measure.custom import MetricSource
     from pytest_ptq.qconfig import QConfig
     from pytest_ptq.suite import DataSource, ModelSource
 
@@ -34,3 +35,12 @@ def pytest_ptq_register_models(config: pytest.Config) -> Mapping[str, ModelSourc
 @pytest.hookspec
 def pytest_ptq_register_qconfigs(config: pytest.Config) -> Mapping[str, QConfig]:  # type: ignore[empty-body]
     """QConfigs that suites and `@pytest.mark.ptq(qconfigs=[...])` can name; the QConfig's own name is its id."""
+
+
+@pytest.hookspec
+def pytest_ptq_register_metrics(config: pytest.Config) -> Mapping[str, MetricSource]:  # type: ignore[empty-body]
+    """Metrics of a user's own (mIoU, F1, perplexity), by key, for `Suite(metrics=...)` and `@pytest.mark.ptq(metrics=...)`.
+
+    The accuracy gate measures each of fp32 and int8, and the loss from one to the other. A limit on any of the three,
+    in the baseline file or in the marker's `limits`, is judged; there has to be one.
+    """

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import CaptureError, DataError, UnknownNameError, UsageError
+from pytest_ptq.plugin.gates import CLASSIFICATION
+from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.sources import Batches
@@ -24,6 +26,7 @@ def own_selection(
     calibration: Any,
     evaluation: Any,
     latency_shape: tuple[int, ...] | None,
+    marker: Marker,
 ) -> Selection:
     """A selection made up for the model of a test. Raises UsageError, CaptureError or DataError."""
     if calibration is None:
@@ -38,11 +41,18 @@ def own_selection(
         variants={KIND: Variant(model=lambda: model, data=data)},
         qconfigs=(qconfig,),
         latency_shape=shape,
+        metrics=marker.metrics,
+        top1=judges_classes(marker),
     )
     return Selection(suite, None, test, KIND, None, (qconfig,))
 
 
-def registered_selection(test: str, model: str, data: str | None, tables: Tables) -> Selection:
+def judges_classes(marker: Marker) -> bool:
+    """With metrics of its own, a test measures top-1 only where it limits it or what stands beside it."""
+    return not marker.metrics or bool(CLASSIFICATION & marker.limits.keys())
+
+
+def registered_selection(test: str, model: str, data: str | None, tables: Tables, marker: Marker) -> Selection:
     """A selection for `@pytest.mark.ptq(model=NAME, data=NAME)`. Raises UsageError or UnknownNameError."""
     if data is None:
         raise UsageError(f"model={model!r} comes without data", place=test, remedy="Add data=NAME to the marker.")
@@ -50,7 +60,9 @@ def registered_selection(test: str, model: str, data: str | None, tables: Tables
         if name not in table:
             raise UnknownNameError(kind, name, table, place=test)
     variant = Variant(model=tables.models[model], data=tables.datasets[data])
-    suite = Suite(name=_plain(model), variants={data: variant})
+    suite = Suite(
+        name=_plain(model), variants={data: variant}, metrics=marker.metrics, top1=judges_classes(marker)
+    )
     return Selection(suite, None, test, data, None, ())
 
 

@@ -29,7 +29,7 @@ def selections_of(node: pytest.Item | pytest.Collector) -> tuple[Selection, ...]
     if marker.suite is not None:
         return (session.named(marker.suite, marker.data),)
     if marker.model is not None:
-        return (registered_selection(node.nodeid, marker.model, marker.data, session.tables),)
+        return (registered_selection(node.nodeid, marker.model, marker.data, session.tables, marker),)
     return ()
 
 

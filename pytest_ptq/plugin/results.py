@@ -38,7 +38,7 @@ class GateResult:
 
 
 def verdict_fails(verdict: Verdict, *, strict: bool) -> bool:
-    """What is inconclusive fails under `--ptq-strict` only."""
+    """What is inconclusive fails under `--ptq-strict` only; what fails as expected does not."""
     return verdict in (Verdict.FAIL, Verdict.NO_BASELINE) or (strict and verdict is Verdict.INCONCLUSIVE)
 
 

@@ -6,12 +6,15 @@ import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_ptq.errors import UnknownNameError
+from pytest_ptq.measure.custom import MetricSource, check_table, find
+from pytest_ptq.metrics import Metric
 from pytest_ptq.plugin.options import Settings, project_root
 from pytest_ptq.qconfig import ALIASES, QConfig, get_qconfig
 from pytest_ptq.suite import Suite, Variant, list_suites, load_suite, packaged_suites
@@ -24,6 +27,12 @@ class Tables:
     datasets: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
     qconfigs: Mapping[str, QConfig] = field(default_factory=dict)
+    metrics: Mapping[str, MetricSource] = field(default_factory=dict)
+
+    @cached_property
+    def known_metrics(self) -> Mapping[str, Metric]:
+        """All that may have a limit, by key. Raises UsageError for what cannot be a metric."""
+        return check_table(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Selection:
 
 
 def gather_tables(config: pytest.Config) -> Tables:
-    """Ask the hooks; an earlier answer (from the nearer conftest) wins over a later one."""
+    """Ask the hooks; an earlier answer (from the nearer conftest) wins over a later one. Raises UsageError."""
 
     def merged(answers: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
         table: dict[str, Any] = {}
@@ -58,11 +67,14 @@ def gather_tables(config: pytest.Config) -> Tables:
             table = {**(answer or {}), **table}
         return table
 
-    return Tables(
+    tables = Tables(
         datasets=merged(config.hook.pytest_ptq_register_datasets(config=config)),
         models=merged(config.hook.pytest_ptq_register_models(config=config)),
         qconfigs=merged(config.hook.pytest_ptq_register_qconfigs(config=config)),
+        metrics=merged(config.hook.pytest_ptq_register_metrics(config=config)),
     )
+    check_table(tables.metrics)
+    return tables
 
 
 def search_folders(config: pytest.Config) -> tuple[Path, ...]:
@@ -80,6 +92,7 @@ def select(config: pytest.Config, settings: Settings, tables: Tables, name: str,
     path = known[name] if name in known else _absolute(config.invocation_params.dir, name)
     suite = load_suite(name if name in known or _is_bare(name) else path, search)
     suite = replace(suite, variants=_variants(suite, tables))
+    find(suite.metrics, tables.metrics, f"suite {suite.name}")
     kind, argument = _data(data or settings.data, suite)
     resolved = tuple(get_qconfig(qconfig, tables.qconfigs) for qconfig in suite.qconfigs)
     return Selection(

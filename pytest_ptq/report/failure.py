@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
+from pytest_ptq.judge.expected import TAKE_OUT
 from pytest_ptq.judge.gates import limit_verdict
 from pytest_ptq.metrics import Direction, Judgement, LayerError, Measurement, Verdict
+from pytest_ptq.report.beside import beside
 from pytest_ptq.report.printable import printable
-from pytest_ptq.report.terminal import GATE_OF
+from pytest_ptq.report.terminal import gate_of
 
 SHOWN = 5
 """How many of the worst layers, and of the layers left in fp32, are listed."""
@@ -27,6 +29,7 @@ def failure_text(
     data: str = "embedded",
     machine_key: str = "",
     baseline: str = "",
+    measurements: Mapping[str, Measurement] | None = None,
     layers: Sequence[LayerError] = (),
     fp32_layers: Sequence[tuple[str, str]] = (),
     reproduce: str | None = None,
@@ -41,13 +44,14 @@ def failure_text(
         data: kind of data.
         machine_key: key of this machine; without one, nothing is said about what was recorded.
         baseline: the baseline file, named where a limit is missing.
+        measurements: what its gate measured; of accuracy, what stands beside the judged value is shown.
         layers: int8 layers with their errors, in any order.
         fp32_layers: (layer, reason) of what stayed fp32.
         reproduce: command to see it again; made from suite and qconfig by default.
         accept: command that records the new value; likewise.
     """
     metric = judgement.measurement.metric
-    gate = GATE_OF.get(metric.key, metric.title)
+    gate = gate_of(metric.key)
     command = shlex.join(["pytest", "--ptq-suite", suite, "--ptq-qconfig", qconfig])
     again = reproduce or f"{command} -k {TEST_OF.get(gate, f'test_{gate}')}"
     facts = [
@@ -55,6 +59,7 @@ def failure_text(
         ("limit", _limit(judgement)),
         ("baseline", _recorded(judgement, machine_key)),
         ("details", _details(judgement.measurement)),
+        *(beside(measurements or {}) if gate == "accuracy" else ()),
         ("reproduce", again),
         ("accept", _accept(judgement, accept or f"{command} --ptq-update-baseline failed", qconfig, data, baseline)),
     ]
@@ -102,6 +107,8 @@ def _details(measurement: Measurement) -> str:
 def _accept(judgement: Judgement, command: str, qconfig: str, data: str, baseline: str) -> str:
     """How to live with the value: a recorded one is refreshed by a command, a limit is a decision to be written."""
     limit, key = judgement.limit, judgement.measurement.metric.key
+    if TAKE_OUT in judgement.reason:
+        return f"{TAKE_OUT}: what was wrong is right now"
     if limit is None:
         where = f' in "data" / "{data}" / "limits" / "{qconfig}" of {baseline}' if baseline else ""
         return f'write a limit for "{key}"{where}'

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from pytest_ptq import metrics as m
 from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
 from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
+from pytest_ptq.report.beside import calibration, limits_of, own_metrics
 from pytest_ptq.report.printable import printable
 from pytest_ptq.store.record import QConfigRecord
 
@@ -23,7 +24,7 @@ GATE_OF: Mapping[str, str] = {
     m.INT8_MACS.key: "coverage",
     m.QDQ_PAIRS.key: "coverage",
 }
-"""The gate that judges a metric, as `--ptq-metrics` calls it."""
+"""The gate whose own a metric is, as `--ptq-metrics` calls it."""
 
 SHORT: Mapping[str, str] = {
     m.ACCURACY_DROP.key: "drop",
@@ -47,8 +48,17 @@ HEADERS = (
     "verdict",
 )
 ABSENT = "-"
+NOTED = (Verdict.INCONCLUSIVE, Verdict.NO_BASELINE, Verdict.XFAIL)
+"""Verdicts whose reason is told below the table; a failed test tells its own."""
 NARROW = 140
 """Below this many columns, long cells are broken into lines."""
+
+
+def gate_of(key: str) -> str:
+    """The gate that measures a metric. A user's own belong to accuracy."""
+    if key in m.METRICS and key.startswith(("size_", "latency_")):
+        return key.partition("_")[0]
+    return GATE_OF.get(key, "accuracy")
 
 
 def header(*, suite: str, data: str, isa: str, threads: int, baseline: str, engine: str = "x86/onednn") -> str:
@@ -73,15 +83,24 @@ def table(rows: Sequence[SuiteRow], width: int | None = None) -> str:
 
 
 def notes(rows: Iterable[SuiteRow]) -> list[str]:
-    """A sentence for whatever the table shows too briefly: errors, open questions, baselines to refresh."""
-    found = []
+    """A sentence for whatever the table shows too briefly or not at all.
+
+    Errors, open questions, expected failures, baselines to refresh, metrics of a user's own, classes that calibration
+    never saw.
+    """
+    found: list[str] = []
     for row in sorted(rows, key=_seriousness):
-        name = printable(f"{row.suite}[{row.qconfig}]")
-        found += [f"{name}: {printable(error)}" for error in row.errors]
+        name = f"{row.suite}[{row.qconfig}]"
+        found += [f"{name}: {error}" for error in row.errors]
         for judgement in row.judgements.values():
-            if judgement.verdict in (Verdict.INCONCLUSIVE, Verdict.NO_BASELINE) or REFRESH in judgement.reason:
-                found.append(f"{name}: {printable(judgement.reason)}")
-    return found
+            if judgement.verdict in NOTED or REFRESH in judgement.reason:
+                found.append(f"{name}: {judgement.reason}")
+        for title, text, keys in own_metrics(row.measurements):
+            found.append(f"{name}: {title} {text}{limits_of(keys, row.judgements)}")
+        seen = row.measurements.get(m.CALIBRATION_CLASSES.key)
+        if seen is not None and "unseen_classes" in seen.details:
+            found.append(f"{row.suite} on {row.data} data: calibrated {calibration(row.measurements)}")
+    return list(dict.fromkeys(printable(note) for note in found))
 
 
 def _seriousness(row: SuiteRow) -> int:
@@ -166,7 +185,8 @@ def _verdict(row: SuiteRow) -> str:
     if verdict is None:
         return ABSENT
     if verdict is Verdict.PASS:
-        return str(verdict.value)
+        better = any(REFRESH in judgement.reason for judgement in row.judgements.values())
+        return f"{verdict.value}\n(refresh)" if better else str(verdict.value)
     guilty = [_gate(j) for j in row.judgements.values() if j.verdict is verdict]
     return "\n".join([verdict.value, *dict.fromkeys(guilty)])
 
