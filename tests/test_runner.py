@@ -241,9 +241,8 @@ class Nameless(Shared):
 @pytest.mark.parametrize("gates", [("accuracy",), ("size", "accuracy")])
 def test_an_image_on_both_sides_is_an_error_for_every_data_set(data: Noise, gates: tuple[str, ...]) -> None:
     run = SuiteRun(suite(data))
-    with pytest.raises(DataError, match="noise.*1 image stands .*the first is"):
-        for gate in gates:
-            run.measure(gate, X86)
+    with pytest.raises(DataError, match=r"noise.*1 image stands .*the first is"):
+        [run.measure(gate, X86) for gate in gates]
 
 
 def test_a_loader_that_shares_an_image_is_an_error_too() -> None:

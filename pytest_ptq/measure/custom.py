@@ -58,9 +58,10 @@ class MetricSource:
             raise UsageError("it takes one way to compute it", place=place, remedy=remedy)
         suffix = _suffix(self.metric.unit)
         if not self.metric.key.isidentifier() or not self.metric.key.endswith(suffix) or self.metric.key == suffix:
-            remedy = f"Call it {self.metric.key}{suffix}." if self.metric.key.isidentifier() else None
+            named = self.metric.key.isidentifier()
             message = f"{self.metric.key!r} is no name that ends in its unit, {self.metric.unit!r}"
-            raise UsageError(message, place="metric", remedy=remedy or "Use letters, digits and '_'.")
+            better = f"Call it {self.metric.key}{suffix}." if named else "Use letters, digits and '_'."
+            raise UsageError(message, place="metric", remedy=better)
 
     @property
     def fp32(self) -> Metric:
@@ -100,7 +101,7 @@ def _suffix(unit: str) -> str:
 
 
 class Accumulator:
-    """One metric over one model's pass; whatever the user's code does wrong becomes a sentence that names the metric."""
+    """One metric over one model's pass. Whatever its code does wrong becomes a sentence that names the metric."""
 
     def __init__(self, source: MetricSource, model: str) -> None:
         self._source, self._place = source, f"metric {source.metric.key}, {model}"
@@ -197,7 +198,7 @@ def find(names: Iterable[str], registered: Mapping[str, MetricSource], place: st
     return tuple(registered[name] for name in wanted)
 
 
-def check_table(registered: Mapping[str, MetricSource]) -> Mapping[str, Metric]:
+def check_table(registered: Mapping[str, Any]) -> Mapping[str, Metric]:
     """Every metric that may have a limit, by key: the built-in ones and those derived from `registered`.
 
     Raises:

@@ -1,7 +1,7 @@
 """int8 against fp32 where the outputs are not class logits: segmentation maps, boxes, sequences, embeddings.
 
-Both models see each batch one after the other, and nothing of it is kept but sums and what the metrics keep: memory does
-not grow with the data.
+Both models see each batch one after the other, and nothing of it is kept but sums and what the metrics keep: memory
+does not grow with the data.
 """
 
 from __future__ import annotations
@@ -67,14 +67,16 @@ def from_logits(
     """The same metrics of a classifier, whose logits (N, classes) are there. Raises MeasurementError."""
     measured: dict[str, Measurement] = {}
     for source in sources:
-        values = []
-        for model, logits in (("fp32", fp32_logits), ("int8", int8_logits)):
-            accumulator = Accumulator(source, model)
-            for outputs, targets in zip(logits.split(CHUNK), labels.split(CHUNK), strict=True):
-                accumulator.update(outputs, targets)
-            values.append(accumulator.compute())
-        measured |= source.measurements(*values, len(labels))
+        fp32 = _of_logits(Accumulator(source, "fp32"), fp32_logits, labels)
+        int8 = _of_logits(Accumulator(source, "int8"), int8_logits, labels)
+        measured |= source.measurements(fp32, int8, len(labels))
     return measured
+
+
+def _of_logits(accumulator: Accumulator, logits: Tensor, labels: Tensor) -> float:
+    for start in range(0, len(labels), CHUNK):
+        accumulator.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
+    return accumulator.compute()
 
 
 def _pair(batch: Any, place: str) -> tuple[Tensor, Any]:

@@ -61,9 +61,7 @@ CLASSIFICATION = _keys(
 """What is measured where labels are classes, and not otherwise."""
 
 ACCURACY = Gate("accuracy", metrics.ACCURACY_DROP, "max_accuracy_drop", 1.0, CLASSIFICATION | _keys(metrics.SQNR))
-SIZE = Gate(
-    "size", metrics.SIZE_REDUCTION, "min_size_reduction", 3.5, _keys(metrics.SIZE_FP32, metrics.SIZE_INT8)
-)
+SIZE = Gate("size", metrics.SIZE_REDUCTION, "min_size_reduction", 3.5, _keys(metrics.SIZE_FP32, metrics.SIZE_INT8))
 COVERAGE = Gate("coverage", metrics.INT8_MACS, "min_int8_macs", 90.0, _keys(metrics.QDQ_PAIRS))
 LATENCY = Gate("latency", metrics.LATENCY_RATIO, "max_latency_ratio", 1.0)
 

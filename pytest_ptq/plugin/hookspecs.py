@@ -39,7 +39,7 @@ def pytest_ptq_register_qconfigs(config: pytest.Config) -> Mapping[str, QConfig]
 
 @pytest.hookspec
 def pytest_ptq_register_metrics(config: pytest.Config) -> Mapping[str, MetricSource]:  # type: ignore[empty-body]
-    """Metrics of a user's own (mIoU, F1, perplexity), by key, for `Suite(metrics=...)` and `@pytest.mark.ptq(metrics=...)`.
+    """Metrics of a user's own (mIoU, F1, perplexity) by key, for `Suite(metrics=...)` and the marker's `metrics`.
 
     The accuracy gate measures each of fp32 and int8, and the loss from one to the other. A limit on any of the three,
     in the baseline file or in the marker's `limits`, is judged; there has to be one.

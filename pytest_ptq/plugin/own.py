@@ -60,9 +60,7 @@ def registered_selection(test: str, model: str, data: str | None, tables: Tables
         if name not in table:
             raise UnknownNameError(kind, name, table, place=test)
     variant = Variant(model=tables.models[model], data=tables.datasets[data])
-    suite = Suite(
-        name=_plain(model), variants={data: variant}, metrics=marker.metrics, top1=judges_classes(marker)
-    )
+    suite = Suite(name=_plain(model), variants={data: variant}, metrics=marker.metrics, top1=judges_classes(marker))
     return Selection(suite, None, test, data, None, ())
 
 

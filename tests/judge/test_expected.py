@@ -30,9 +30,7 @@ def test_an_expected_failure_that_passes_fails_and_asks_to_take_the_mark_out() -
 
 
 def test_drift_can_be_expected_too() -> None:
-    drifted = judge(
-        Measurement(ACCURACY_DROP, 0.9), Limit(ACCURACY_DROP, 1.0, "x"), Measurement(ACCURACY_DROP, 0.1)
-    )
+    drifted = judge(Measurement(ACCURACY_DROP, 0.9), Limit(ACCURACY_DROP, 1.0, "x"), Measurement(ACCURACY_DROP, 0.1))
     assert expect_failure(drifted, KNOWN).verdict is Verdict.XFAIL
 
 

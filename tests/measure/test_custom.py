@@ -84,7 +84,9 @@ def test_the_loss_is_how_much_worse_int8_is(direction: Direction, loss: float) -
     assert [(m.value, m.samples) for m in found.values()] == [(10.0, 5), (7.0, 5), (loss, 5)]
 
 
-@pytest.mark.parametrize("value", [1, 2.5, torch.tensor(2.0), torch.tensor([3]), torch.tensor(1.0).double().numpy()[()]])
+@pytest.mark.parametrize(
+    "value", [1, 2.5, torch.tensor(2.0), torch.tensor([3]), torch.tensor(1.0).double().numpy()[()]]
+)
 def test_whatever_holds_one_number_is_a_value(value: Any) -> None:
     assert run(source(lambda *_: value), BATCHES) == float(value)
 
@@ -117,7 +119,10 @@ def raises(*_: Any) -> Any:
     [
         (source(raises), "compute raises ValueError: two lines"),
         (MetricSource(MIOU, raises), "its stream raises ValueError: two lines"),
-        (MetricSource(MIOU, lambda: type("S", (), {"update": raises, "compute": raises})()), "update raises ValueError"),
+        (
+            MetricSource(MIOU, lambda: type("S", (), {"update": raises, "compute": raises})()),
+            "update raises ValueError",
+        ),
         (MetricSource(MIOU, dict), "stream makes a dict without update and compute"),
     ],
 )
