@@ -76,7 +76,11 @@ def exit_status(session: PTQSession, status: int) -> int:
         return pytest.ExitCode.TESTS_FAILED
     asked = session.selections and session.config.getoption("ptq_suite") is not None
     idle = session.config.option.collectonly or getattr(session.config.option, "setupplan", False)
-    return pytest.ExitCode.NO_TESTS_COLLECTED if asked and not idle and not session.met else status
+    if not asked or idle or session.met:
+        return status
+    names = ", ".join(selection.suite.name for selection in session.selections)
+    session.problems.append(f"no gate of {names} was run: -k, -m or --deselect left none")
+    return pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def _unexplained(session: PTQSession, report: pytest.TestReport) -> list[GateResult]:
@@ -92,9 +96,10 @@ def _unexplained(session: PTQSession, report: pytest.TestReport) -> list[GateRes
 
 
 def _last_words(report: pytest.TestReport) -> str:
-    """The line of the failure that says most: pytest's own summary of it, or its last line."""
+    """The first line of what pytest sums the failure up in."""
+    whole = report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = str(getattr(crash, "message", "") or report.longreprtext).strip()
+    text = str(getattr(crash, "message", "") or whole).strip()
     return text.splitlines()[0] if text else f"failed during {report.when}"
 
 

@@ -96,7 +96,8 @@ def github_command(annotation: Annotation) -> str:
     }
     stated = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in properties.items() if value)
     message = _escaped(_cut(annotation.message, LONGEST_MESSAGE), _DATA)
-    return f"::{annotation.level.value} {stated}::{message}"
+    line = f"::{annotation.level.value} {stated}::{message}"
+    return line.encode("utf-8", "replace").decode("utf-8")  # a file name may hold what no output takes
 
 
 def place_of(source: str, here: Path, root: Path) -> Place | None:

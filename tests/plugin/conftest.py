@@ -14,6 +14,13 @@ def _heavy() -> None:
     from torch import _dynamo, fx  # noqa: F401
 
 
+@pytest.fixture(autouse=True)
+def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inner runs behave the same on a CI service as at home."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def project(_heavy: None, pytester: pytest.Pytester) -> Project:
     return Project(pytester)
