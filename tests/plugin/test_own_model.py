@@ -130,9 +130,9 @@ def test_a_wrong_marker_is_a_usage_error(project: Project, marker: str, sentence
 
 
 def test_a_wrong_marker_is_found_where_no_fixture_reads_it(project: Project) -> None:
-    result = project.tests("import pytest\n@pytest.mark.ptq(limits=1)\ndef test_it(): pass\n")
+    result = project.tests("import pytest\n@pytest.mark.ptq(limit=1)\ndef test_it(): pass\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "unknown keyword of @pytest.mark.ptq 'limits'" in result.stderr.str()
+    assert "unknown keyword of @pytest.mark.ptq 'limit'" in result.stderr.str()
 
 
 def test_fixtures_of_a_suite(project: Project) -> None:
