@@ -46,9 +46,13 @@ def test_only_what_belongs_to_the_suite_counts(clock: Clock) -> None:
 
 def test_a_test_that_raises_counts_too(clock: Clock) -> None:
     budget = Budget("tiny", 10.0, clock)
-    with pytest.raises(KeyError), budget.counting():
+
+    def fail() -> None:
         clock.now += 10.0
         raise KeyError
+
+    with pytest.raises(KeyError), budget.counting():
+        fail()
     with pytest.raises(MeasurementError):
         budget.check()
 
@@ -81,10 +85,14 @@ def test_the_refusal_says_where_the_time_went(clock: Clock) -> None:
 def test_a_step_that_overruns_is_stopped_between_two_batches(clock: Clock) -> None:
     budget = Budget("tiny", 10.0, clock)
     done = []
-    with budget.counting(), pytest.raises(MeasurementError, match="used up"):
+
+    def calibrate() -> None:
         for item in budget.watch(plain)(range(100), "calibrating", 100):
             clock.now += 4.0
             done.append(item)
+
+    with budget.counting(), pytest.raises(MeasurementError, match="used up"):
+        calibrate()
     assert clock.now == 16.0 >= OVERRUN * 10.0
     assert done == [0, 1, 2, 3]
 

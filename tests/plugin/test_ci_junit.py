@@ -1,4 +1,4 @@
-"""JUnit properties: every measurement beside its test, machine and versions beside the run, and valid XML throughout."""
+"""JUnit properties: every measurement beside its test, machine and versions beside the run, always valid XML."""
 
 from __future__ import annotations
 
