@@ -18,7 +18,11 @@ PTQError
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Control and formatting characters, halves of surrogate pairs, line and paragraph separators."""
 
 
 class PTQError(Exception):
@@ -43,7 +47,15 @@ class PTQError(Exception):
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
         then = f". {self.remedy}" if self.remedy else ""
-        return f"{self.stage}: {where}{self.message}{then}"
+        return _one_line(f"{self.stage}: {where}{self.message}{then}")
+
+
+def _one_line(text: str) -> str:
+    """One sentence stays one line and does nothing to a terminal, whatever names and messages of others it quotes."""
+    return "".join(
+        " " if c in "\n\r\t" else c.encode("unicode_escape").decode() if unicodedata.category(c) in _ACTIVE else c
+        for c in text
+    )
 
 
 class UsageError(PTQError):

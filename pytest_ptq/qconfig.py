@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 
 OBSERVERS = ("minmax", "histogram")
+_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 GRANULARITIES = ("per_tensor", "per_channel")
 
 
@@ -33,6 +35,10 @@ class QConfig:
     fp32_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # It ends in test ids, tables, file names and spreadsheets.
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            remedy = "Use at most 100 letters, digits, '_', '-', '+' and '.', beginning with a letter or digit."
+            raise UsageError(f"{str(self.name)[:100]!r} cannot name a qconfig", remedy=remedy)
         _check("activation observer", self.activation_observer, OBSERVERS, self.name)
         _check("weight granularity", self.weight_granularity, GRANULARITIES, self.name)
         if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked

@@ -42,7 +42,7 @@ def judged(pytester: pytest.Pytester) -> Callable[[], pytest.RunResult]:
         (pytester.path / folder).mkdir()
     (pytester.path / "suites" / "reference.py").write_text(SUITE, encoding="utf-8")
     limits = {"x86": {"accuracy_drop_pp": LIMIT_PP}}
-    baseline = {"schema": 1, "suite": "reference", "data": {"embedded": {"limits": limits}}}
+    baseline = {"schema": 2, "suite": "reference", "data": {"embedded": {"limits": limits}}}
     (pytester.path / "baselines" / "reference.json").write_text(json.dumps(baseline, indent=1), encoding="utf-8")
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\nptq_threads = 1\n")
     return lambda: pytester.runpytest_inprocess("--ptq-suite", "reference", "--ptq-metrics", "accuracy")

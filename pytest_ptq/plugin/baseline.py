@@ -6,21 +6,25 @@ asks for a review, and judges by them in the same run; nothing ever changes a li
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
-from pytest_ptq.plugin.gates import GATES, Gate
+from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.options import Settings, Update
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.qconfig import QConfig
-from pytest_ptq.store.baselines import Baselines, baseline_path
+from pytest_ptq.store.baselines import Baselines, baseline_path, shown
+from pytest_ptq.store.diff import changes
 from pytest_ptq.store.provenance import Provenance, provenance
-from pytest_ptq.store.record import QConfigRecord
+from pytest_ptq.store.update import update_file
 from pytest_ptq.suite import packaged_baselines
+
+DEFAULT = "a default that this run writes"
+"""Behind the file's name, where the limit does not stand in it yet."""
 
 REVIEW = "default limits, written by --ptq-update-baseline: review them, then take this comment out"
 
@@ -32,99 +36,146 @@ class Book:
         root: pytest's root folder, whose `baselines/` is the default place.
         settings: which folder, and whether to update.
         machine_key: whose records count.
+        metrics: keys that a limit may have.
     """
 
-    def __init__(self, root: Path, settings: Settings, machine_key: str) -> None:
+    def __init__(
+        self, root: Path, settings: Settings, machine_key: str, metrics: Collection[str] = tuple(METRICS)
+    ) -> None:
         self._folder = settings.baseline_dir or root / "baselines"
         self._fallback = packaged_baselines() if settings.baseline_dir is None else None
         self._root = root
         self._update = settings.update
         self._machine_key = machine_key
+        self._metrics = metrics
         self._read: dict[str, Baselines] = {}
 
     def path(self, suite: str) -> Path:
         """The file that is read: the project's own, else the one that comes with the package."""
-        own = baseline_path(self._folder, suite)
+        own = self._own(suite)
         packaged = baseline_path(self._fallback, suite) if self._fallback else own
         return packaged if packaged.is_file() and not own.exists() else own
 
-    def limit(self, selection: Selection, qconfig: QConfig, gate: Gate) -> Limit | None:
-        """Raises BaselineError when the file is missing or damaged, unless it is about to be written."""
-        found = self._baselines(selection.suite.name).limit(selection.kind, qconfig.name, gate.metric)
-        if found is None and self._writes_missing:
-            return Limit(gate.metric, gate.default_limit, "default, to be reviewed")
+    def limit(
+        self, selection: Selection, qconfig: QConfig, metric: Metric, default: float | None = None
+    ) -> Limit | None:
+        """The limit that the file sets, or else the `default` that this run is going to write there.
+
+        Raises BaselineError when the file is missing or damaged, unless it is about to be written.
+        """
+        found = self._baselines(selection.suite.name).limit(selection.kind, qconfig.name, metric)
+        if found is None and self._writes_missing and default is not None:
+            return Limit(metric, default, f"{shown(self._own(selection.suite.name))}, {DEFAULT}")
         return found
 
-    def recorded(self, selection: Selection, qconfig: QConfig, gate: Gate) -> Measurement | None:
+    def recorded(self, selection: Selection, qconfig: QConfig, metric: Metric) -> Measurement | None:
         """What such a machine recorded; None when none did, or when it is about to be replaced anyway."""
         if self._update is Update.ALL:
             return None
         baselines = self._baselines(selection.suite.name)
-        return baselines.recorded(selection.kind, self._machine_key, qconfig.name, gate.metric)
+        return baselines.recorded(selection.kind, self._machine_key, qconfig.name, metric)
 
-    def tolerance(self, selection: Selection, gate: Gate) -> float | None:
-        """Drift that the file allows for the gate's metric; None leaves it to the metric's own."""
-        return self._baselines(selection.suite.name).tolerance(selection.kind, gate.metric)
+    def tolerance(self, selection: Selection, metric: Metric) -> float | None:
+        """Drift that the file allows for the metric; None leaves it to the metric's own."""
+        return self._baselines(selection.suite.name).tolerance(selection.kind, metric)
 
-    def update(self, results: Iterable[GateResult], failed: Iterable[GateResult]) -> list[str]:
-        """Write what `--ptq-update-baseline` asks for. Returns what changed, a line each. Raises BaselineError."""
+    def xfail(self, selection: Selection, qconfig: QConfig, metric: Metric) -> tuple[str, str] | None:
+        """Why the file expects the metric to fail, and the file and line that say so; None where it does not."""
+        return self._baselines(selection.suite.name).xfail(selection.kind, qconfig.name, metric)
+
+    def update(self, results: Iterable[GateResult], failed: Iterable[GateResult]) -> tuple[list[str], list[str]]:
+        """Write what `--ptq-update-baseline` asks for, onto each file as it is by now.
+
+        Returns lines that tell what changed, and a sentence for each file that could not be written.
+        """
         if self._update is None:
-            return []
+            return [], []
         rejected = {id(result) for result in failed}
         measured = [result for result in results if result.from_suite and result.record.measurements]
         chosen = [r for r in measured if self._update is not Update.FAILED or id(r) in rejected]
         origin = provenance(self._root)
         lines: list[str] = []
+        problems: list[str] = []
         for suite in dict.fromkeys(result.record.suite for result in chosen):
-            before = after = self._baselines(suite)
-            for result in chosen:
-                if result.record.suite == suite:
-                    after, changes = self._updated(after, result, origin)
-                    lines += changes
-            if after is not before:
-                written = replace(after, path=baseline_path(self._folder, suite))
-                written.write()
-                lines.append(f"written to {_shown(written.path, self._root)}")
-        return lines
+            try:
+                lines += self._update_suite(suite, [r for r in chosen if r.record.suite == suite], origin)
+            except BaselineError as error:
+                problems.append(str(error))
+        return lines, problems
+
+    def drift(self, selection: Selection) -> str:
+        """For the header: whether drift will be judged, and if not, on which machines it would be."""
+        if self._update is Update.ALL:
+            return "not judged (recorded anew)"
+        keys = self._baselines(selection.suite.name).machine_keys(selection.kind)
+        if self._machine_key in keys:
+            return "judged"
+        return f"not judged (recorded {'on ' + ', '.join(keys) if keys else 'on no machine'})"
+
+    def current(self, suite: str) -> Baselines:
+        """The baselines as they are on disk now. Raises BaselineError."""
+        return Baselines.read(self.path(suite), self._metrics)
+
+    @property
+    def folder(self) -> Path:
+        """Where baselines are written."""
+        return self._folder
 
     @property
     def _writes_missing(self) -> bool:
         return self._update in (Update.NEW, Update.ALL)
 
+    def _own(self, suite: str) -> Path:
+        return baseline_path(self._folder, suite)
+
     def _baselines(self, suite: str) -> Baselines:
         if suite not in self._read:
             path = self.path(suite)
             missing = self._writes_missing and not path.exists()
-            self._read[suite] = Baselines.empty(path) if missing else Baselines.read(path)
+            self._read[suite] = _read(path, self._metrics, missing=missing)
         return self._read[suite]
 
-    def _updated(self, before: Baselines, result: GateResult, origin: Provenance) -> tuple[Baselines, list[str]]:
-        after, lines = before, []
+    def _update_suite(self, suite: str, results: list[GateResult], origin: Provenance) -> list[str]:
+        def change(baselines: Baselines) -> Baselines:
+            for result in results:
+                baselines = self._changed(baselines, result, origin)
+            return baselines
+
+        done = update_file(replace(self._baselines(suite), path=self._own(suite)), change)
+        name = _relative(done.after.path, self._root)
+        if not done.wrote:
+            return [f"baseline {name} says so already: nothing to write"]
+        lines: list[str] = []
+        for (data, qconfig), found in _grouped(results).items():
+            lines += changes(done.before, done.after, data, self._machine_key, qconfig, found)
+        return [*lines, f"baseline written to {name}"]
+
+    def _changed(self, before: Baselines, result: GateResult, origin: Provenance) -> Baselines:
+        """`before` with what this run has to say about one gate of one qconfig."""
         gate, found = GATES[result.gate], result.record
-        if self._writes_missing and before.limit(found.data, found.qconfig, gate.metric) is None:
-            after = _with_default_limit(after, found, gate)
-            lines.append(_line(found, gate.metric, "no limit", f"limit {gate.default_limit:g}, the default"))
+        after = before
+        missing = before.limit(found.data, found.qconfig, gate.metric) is None
+        if self._writes_missing and missing and gate.metric.key in found.measurements:
+            after = before.with_limits(found.data, found.qconfig, {gate.metric: gate.default_limit}, REVIEW)
         entry = (found.data, self._machine_key, found.qconfig)
-        if self._update is Update.NEW and before.recorded(*entry, gate.metric) is not None:
-            return after, lines
-        measurements = found.measurements.values()
-        for measurement in measurements:
-            old = before.recorded(*entry, measurement.metric)
-            was = "nothing recorded" if old is None else measurement.metric.format(old.value)
-            lines.append(_line(found, measurement.metric, was, measurement.metric.format(measurement.value)))
-        return after.with_recorded(*entry, measurements, origin), lines
+        measurements = list(found.measurements.values())
+        if self._update is Update.NEW:
+            measurements = [m for m in measurements if before.recorded(*entry, m.metric) is None]
+        return after.with_recorded(*entry, measurements, origin) if measurements else after
 
 
-def _with_default_limit(baselines: Baselines, found: QConfigRecord, gate: Gate) -> Baselines:
-    after = baselines.with_limits(found.data, found.qconfig, {gate.metric: gate.default_limit})
-    tree = json.loads(after.text)
-    tree["data"][found.data]["limits"][found.qconfig].setdefault("comment", REVIEW)
-    return Baselines.parse(json.dumps(tree), after.path, METRICS)
+def _grouped(results: Iterable[GateResult]) -> dict[tuple[str, str], list[Metric]]:
+    """What was measured of each qconfig on each kind of data."""
+    found: dict[tuple[str, str], list[Metric]] = {}
+    for result in results:
+        metrics = found.setdefault((result.record.data, result.record.qconfig), [])
+        metrics += [measurement.metric for measurement in result.record.measurements.values()]
+    return found
 
 
-def _line(found: QConfigRecord, metric: Metric, before: str, after: str) -> str:
-    return f"{found.suite} {found.data} {found.qconfig} {metric.key}: {before} -> {after}"
+def _read(path: Path, metrics: Collection[str], *, missing: bool) -> Baselines:
+    return Baselines.empty(path, metrics) if missing else Baselines.read(path, metrics)
 
 
-def _shown(path: Path, root: Path) -> Path:
+def _relative(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path

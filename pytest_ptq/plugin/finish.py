@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import pytest
 
 from pytest_ptq.errors import PTQError
-from pytest_ptq.plugin.options import project_root
-from pytest_ptq.plugin.results import merge
+from pytest_ptq.plugin.gates import CLASSIFICATION, GATES, LATENCY
+from pytest_ptq.plugin.options import LatencyMode, project_root
+from pytest_ptq.plugin.results import GateResult, merge
+from pytest_ptq.plugin.selection import Selection, search_folders
 from pytest_ptq.plugin.session import PTQSession
+from pytest_ptq.qconfig import QConfig
+from pytest_ptq.store.audit import Known, audit, orphans
+from pytest_ptq.store.export import export_record
 from pytest_ptq.store.history import write_record
 from pytest_ptq.store.provenance import current_commit, versions
 from pytest_ptq.store.record import RunRecord
+from pytest_ptq.suite import list_suites
 
 
 def finish(session: PTQSession, exitstatus: int) -> None:
     """Write what is to be kept. A file that cannot be written is a problem of the run, and takes nothing else along.
 
-    After an interrupt nothing is written: half a run is neither a baseline nor history.
+    After an interrupt nothing is written: half a run is neither a baseline nor history. An interrupt while something
+    is written ends the run as one; a file is the old one or the new one then.
     """
     if not session.results or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
         return
     try:
-        path = write_record(session.settings.history, run_record(session))
+        _write(session)
+    except KeyboardInterrupt:
+        pytest.exit(
+            "interrupted while pytest-ptq wrote its files: each is whole, and the old one or the new one",
+            returncode=int(pytest.ExitCode.INTERRUPTED),
+        )
+    session.notes += remarks(session)
+
+
+def _write(session: PTQSession) -> None:
+    try:
+        record = run_record(session)
+        path = write_record(session.settings.history, record)
         session.notes.append(f"run record: {path}")
+        if session.settings.json is not None:
+            session.notes.append(f"run record: {export_record(session.settings.json, record)}")
     except PTQError as error:
         session.problems.append(str(error))
     failed = [result for result in session.results if result.fails(strict=session.settings.strict)]
-    try:
-        session.notes += [f"baseline {line}" for line in session.book.update(session.results, failed)]
-    except PTQError as error:
-        session.problems.append(str(error))
+    lines, problems = session.book.update(session.results, failed)
+    session.notes += lines
+    session.problems += problems
 
 
 def run_record(session: PTQSession) -> RunRecord:
@@ -44,3 +66,41 @@ def run_record(session: PTQSession) -> RunRecord:
         commit=current_commit(project_root(session.config)),
         time=session.started,
     )
+
+
+def remarks(session: PTQSession) -> list[str]:
+    """What is stale in the baseline files and what they lack, as far as this run can know it: a sentence each."""
+    found: list[str] = []
+    for selection in session.selections:
+        results = [r for r in session.results if r.from_suite and r.record.suite == selection.suite.name]
+        if results:
+            with contextlib.suppress(PTQError):  # a file that cannot be read failed its gates, and was told there
+                baselines = session.book.current(selection.suite.name)
+                found += audit(baselines, _known(session, selection, results))
+    return found + _orphans(session) if session.selections else found
+
+
+def _known(session: PTQSession, selection: Selection, results: Iterable[GateResult]) -> Known:
+    settings = session.settings
+    judges = [
+        gate
+        for gate in map(GATES.get, settings.gates)
+        if gate is not None and (gate is not LATENCY or settings.latency is LatencyMode.GATE)
+    ]
+    records = [result.record for result in results if result.record.data == selection.kind]
+    return Known(
+        kinds=tuple(selection.suite.variants),
+        # All that the suite declares: what --ptq-qconfig leaves out is not gone.
+        qconfigs=[qconfig.name for qconfig in selection.suite.qconfigs if isinstance(qconfig, QConfig)],
+        data=selection.kind,
+        machine_key=session.machine.key,
+        metrics=[g.metric for g in judges if selection.suite.top1 or g.metric.key not in CLASSIFICATION],
+        judged={(record.qconfig, key) for record in records for key in record.judgements},
+    )
+
+
+def _orphans(session: PTQSession) -> list[str]:
+    """Baseline files without a suite, in the folder that is this project's own."""
+    named = [selection.path.parent for selection in session.selections if selection.path is not None]
+    suites = list_suites([*search_folders(session.config), *dict.fromkeys(named)])
+    return orphans(session.book.folder, {*suites, *(s.suite.name for s in session.selections)}, suites.values())

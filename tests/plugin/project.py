@@ -44,7 +44,7 @@ class Project:
         if recorded is not None:
             entry["recorded"] = recorded
         self.baseline.parent.mkdir(exist_ok=True)
-        text = json.dumps({"schema": 1, "suite": "tiny", "data": {"embedded": entry}}, indent=2)
+        text = json.dumps({"schema": 2, "suite": "tiny", "data": {"embedded": entry}}, indent=2)
         self.baseline.write_text(text, encoding="utf-8")
 
     def edit_suite(self, before: str, after: str) -> None:
