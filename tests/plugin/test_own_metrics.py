@@ -1,4 +1,4 @@
-"""Metrics of a user's own, registered by a hook: in suites, on the marker, in the baseline file, the record and the text."""
+"""Metrics that a hook registers: in suites, on the marker, in the baseline file, in the record and in the text."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def maps(model):
 @pytest.fixture
 def own(project: Project) -> Project:
     (project.path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
-    project.edit_suite('latency_shape=(1, 3, 8, 8),', 'latency_shape=(1, 3, 8, 8), metrics=("recall_percent",),')
+    project.edit_suite("latency_shape=(1, 3, 8, 8),", 'latency_shape=(1, 3, 8, 8), metrics=("recall_percent",),')
     return project
 
 
@@ -188,12 +188,15 @@ def test_a_suite_without_classes(own: Project) -> None:
 
 
 def test_ones_own_model_that_returns_a_dict_of_maps(own: Project) -> None:
-    test = MAPS + """
+    test = (
+        MAPS
+        + """
 @pytest.mark.ptq(metrics=["recall_percent", "f1"], limits={"recall_loss_pp": BOUND, "f1_int8": 0.1})
 def test_maps(ptq_check, model, maps):
     found = ptq_check(model, calibration=[IMAGES[:16]], evaluation=maps)
     assert found["accuracy"].measurement.metric.key == "recall_loss_pp"
 """
+    )
     own.tests(test.replace("BOUND", "50")).assert_outcomes(passed=1)
     result = own.tests(test.replace("BOUND", "-50"))
     result.assert_outcomes(failed=1)
@@ -220,7 +223,7 @@ def pytest_ptq_register_metrics(config):
 """,
         encoding="utf-8",
     )
-    project.edit_suite('latency_shape=(1, 3, 8, 8),', 'latency_shape=(1, 3, 8, 8), metrics=("broken",),')
+    project.edit_suite("latency_shape=(1, 3, 8, 8),", 'latency_shape=(1, 3, 8, 8), metrics=("broken",),')
     result = accuracy(project)
     result.assert_outcomes(failed=1)
     assert f"measure: {said}" in result.stdout.str()
