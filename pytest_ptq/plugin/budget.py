@@ -1,15 +1,16 @@
 """How long the tests of one suite may take, fixtures included, and where the time went.
 
 What has not begun when the budget is used up does not begin, and fails. What runs by then may end, up to `OVERRUN`
-times the budget; it is stopped between two batches or pairs, where nothing is left half done: no signal, no thread.
+times the budget; it is stopped between two batches, or two processes of a latency, where nothing is left half done: no
+signal, no thread.
 A step that shows no progress, such as one conversion, is not interrupted.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import MeasurementError
@@ -69,12 +70,18 @@ class Budget:
 
         def watched(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
             step, before = title.partition(" ")[0], self._clock()
-            for item in progress(items, title, total):
-                yield item
-                now = self._clock()
-                self._by_step[step] = self._by_step.get(step, 0.0) + now - before
-                before = now
-                self._refuse_beyond(OVERRUN)
+            with ExitStack() as stack:
+                shown = progress(items, title, total)
+                for source in (items, shown):
+                    if isinstance(source, Generator):
+                        # At once, though the traceback keeps them: a bar is wiped, processes are ended.
+                        stack.callback(source.close)
+                for item in shown:
+                    yield item
+                    now = self._clock()
+                    self._by_step[step] = self._by_step.get(step, 0.0) + now - before
+                    before = now
+                    self._refuse_beyond(OVERRUN)
 
         return watched
 

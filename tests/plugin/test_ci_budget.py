@@ -97,6 +97,33 @@ def test_a_step_that_overruns_is_stopped_between_two_batches(clock: Clock) -> No
     assert done == [0, 1, 2, 3]
 
 
+def test_what_is_stopped_is_closed_at_once(clock: Clock) -> None:
+    """A bar or a process that a suspended generator holds does not live as long as the traceback."""
+    closed = []
+
+    def source(name: str) -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(name)
+
+    def progress(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
+        try:
+            yield from items
+        finally:
+            closed.append("bar")
+
+    def calibrate() -> None:
+        for _ in budget.watch(progress)(source("processes"), "latency", 100):
+            clock.now += 10.0
+
+    budget = Budget("tiny", 10.0, clock)
+    with budget.counting(), pytest.raises(MeasurementError) as caught:
+        calibrate()
+    assert sorted(closed) == ["bar", "processes"]
+    assert caught.tb is not None
+
+
 def test_a_step_that_ends_a_little_late_is_left_alone(clock: Clock) -> None:
     budget = Budget("tiny", 10.0, clock)
     with budget.counting():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ptq.plugin.options import LatencyMode, Settings, Update, read_settings
+from pytest_ptq.plugin.options import Annotations, LatencyMode, Settings, Update, read_settings
 
 
 @pytest.fixture
@@ -25,6 +25,8 @@ def test_defaults(settings, pytester: pytest.Pytester) -> None:
     assert found.history == pytester.path / ".ptq" / "history"
     assert (found.latency, found.update, found.strict, found.threads) == (LatencyMode.GATE, None, False, None)
     assert (found.data, found.weights, found.save, found.baseline_dir) == (None, None, None, None)
+    assert (found.annotations, found.json) == (Annotations.AUTO, None)
+    assert (found.budget_s, found.budget_default_s) == (None, None)
 
 
 def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
@@ -33,6 +35,7 @@ def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
         "--ptq-suite=a, b,a", "--ptq-qconfig=x*", "--ptq-data=folder=/x=y", f"--ptq-weights={weights.name}",
         "--ptq-metrics=size,latency", "--ptq-threads=3", "--ptq-latency=report", "--ptq-update-baseline=failed",
         "--ptq-baseline-dir=b", "--ptq-history=/h", "--ptq-save=s", "--ptq-strict",
+        "--ptq-annotations=github", "--ptq-json=run.json", "--ptq-budget=90.5",
     )  # fmt: skip
     assert found == Settings(
         suites=("a", "b"),
@@ -47,6 +50,9 @@ def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
         history=Path("/h"),
         save=pytester.path / "s",
         strict=True,
+        annotations=Annotations.GITHUB,
+        json=pytester.path / "run.json",
+        budget_s=90.5,
     )
 
 
@@ -59,6 +65,11 @@ def test_ini_keys_have_the_same_names(settings) -> None:
 def test_the_command_line_wins_over_the_ini_file(settings) -> None:
     found = settings("--ptq-threads=4", "--ptq-suite=b", ini="ptq_threads = 2\nptq_suite = a\nptq_data = embedded")
     assert (found.threads, found.suites, found.data) == (4, ("b",), "embedded")
+
+
+def test_a_budget_of_the_ini_file_is_told_from_the_command_lines(settings) -> None:
+    found = settings("--ptq-budget=20", ini="ptq_budget = 10")
+    assert (found.budget_s, found.budget_default_s) == (20.0, 10.0)
 
 
 def test_a_relative_path_is_meant_from_where_it_is_written(
@@ -88,6 +99,14 @@ def test_updating_is_no_ini_key(pytester: pytest.Pytester) -> None:
         (["--ptq-threads=0"], "--ptq-threads: '0' is not a positive whole number"),
         (["--ptq-threads=two"], "--ptq-threads: 'two' is not a positive whole number"),
         (["--ptq-weights=nowhere.pt"], "--ptq-weights: there is no file"),
+        (["--ptq-annotations=gitlab"], "unknown value of --ptq-annotations 'gitlab'. Did you mean 'github'?"),
+        (["--ptq-budget=0"], "--ptq-budget: '0' is not a positive number of seconds"),
+        (["--ptq-budget=0.0"], "--ptq-budget: '0.0' is not a positive number of seconds"),
+        (["--ptq-budget=nan"], "--ptq-budget: 'nan' is not a positive number of seconds"),
+        (["--ptq-budget=1e999"], "--ptq-budget: '1e999' is not a positive number of seconds"),
+        (["--ptq-budget=-5"], "--ptq-budget: '-5' is not a positive number of seconds"),
+        (["-o", "ptq_budget=10 min"], "ini key ptq_budget: '10 min' is not a positive number of seconds"),
+        (["--ptq-json=a\0b"], "is not a path"),
         (["-o", "ptq_threads=two"], "ini key ptq_threads"),
         (["-o", "ptq_strict=perhaps"], "ini key ptq_strict"),
     ],
@@ -102,7 +121,8 @@ def test_bad_values_are_usage_errors(pytester: pytest.Pytester, args: list[str],
 def test_help_and_markers_name_everything(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
     for option in ("suite", "list-suites", "qconfig", "data", "weights", "metrics", "threads", "latency",
-                   "update-baseline", "baseline-dir", "history", "save", "strict"):  # fmt: skip
+                   "update-baseline", "baseline-dir", "history", "save", "strict", "json", "budget",
+                   "annotations"):  # fmt: skip
         assert f"--ptq-{option}" in text
     markers = pytester.runpytest_inprocess("--markers").stdout.str()
     for name in ("ptq(", "ptq_accuracy", "ptq_size", "ptq_coverage", "ptq_latency"):
