@@ -18,14 +18,15 @@ def changes(
     """A heading and a line for each changed limit or record of one qconfig; nothing where nothing changed.
 
     baseline changes of net[x86] on embedded data, avx512_vnni/onednn/2t/torch2.15:
-      + limit accuracy_drop_pp  none    -> 1.00 pp
+      + limit accuracy_drop_pp  none    -> 1 pp   to be reviewed
       ~ size_reduction_x        3.90 x  -> 3.81 x   -2.3 %
     """
     rows = []
     for metric in dict.fromkeys(metrics):
         old, new = before.limit(data, qconfig, metric), after.limit(data, qconfig, metric)
         if old is None and new is not None:
-            rows.append(("+", f"limit {metric.key}", NONE, metric.format(new.bound), ""))
+            # As it is written: a limit of 0.125 is not one of 0.12.
+            rows.append(("+", f"limit {metric.key}", NONE, f"{new.bound:g} {metric.unit}".rstrip(), "to be reviewed"))
     for metric in dict.fromkeys(metrics):
         was, now = (b.recorded(data, machine_key, qconfig, metric) for b in (before, after))
         if now is not None and now != was:

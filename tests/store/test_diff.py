@@ -37,9 +37,9 @@ def test_old_and_new_stand_side_by_side(before):
         Measurement(LATENCY_RATIO, 0.5, 0.4, 0.6),
     ]  # fmt: skip
     after = before.with_recorded("embedded", KEY, "x86", measured)
-    assert diff(before, after.with_limits("embedded", "x86", {ACCURACY_DROP: 1.0, SIZE_REDUCTION: 9.0})) == [
+    assert diff(before, after.with_limits("embedded", "x86", {ACCURACY_DROP: 1.125, SIZE_REDUCTION: 9.0})) == [
         "baseline changes of net[x86] on embedded data, avx2/onednn/2t/torch2.15:",
-        "  + limit accuracy_drop_pp  none                  -> 1.00 pp",
+        "  + limit accuracy_drop_pp  none                  -> 1.125 pp   to be reviewed",
         "  ~ accuracy_drop_pp        0.12 pp [-0.10, 0.34] -> 0.20 pp [0.10, 0.30]   +0.08 pp",
         "  ~ size_reduction_x        3.90 x                -> 3.00 x   -23.1 %",
         "  + latency_ratio           none                  -> 0.500 [0.400, 0.600]",

@@ -78,6 +78,13 @@ def test_it_accepts_the_project_s_own_baselines_as_they_are_written(path):
     assert path.read_text(encoding="utf-8") == baselines.text
 
 
+def test_the_example_in_the_docs_is_one():
+    text = (REPOSITORY / "docs" / "baselines.md").read_text(encoding="utf-8")
+    tree = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    assert valid(tree)
+    assert accepted(tree)
+
+
 @given(
     st.dictionaries(st.sampled_from(sorted(METRICS)), st.floats(-1e9, 1e9), min_size=1),
     st.text(st.characters(exclude_categories=["Cs"])),
