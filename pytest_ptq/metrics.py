@@ -58,6 +58,7 @@ SQNR = Metric("sqnr_db", "logit SQNR", "dB", _HIGHER, 1)
 SIZE_FP32 = Metric("size_fp32_bytes", "size fp32", "B", _LOWER, 0)
 SIZE_INT8 = Metric("size_int8_bytes", "size int8", "B", _LOWER, 0)
 SIZE_REDUCTION = Metric("size_reduction_x", "size reduction", "x", _HIGHER)
+LATENCY_EAGER = Metric("latency_eager_ms", "latency fp32 eager", "ms", _LOWER, 3)
 LATENCY_FP32 = Metric("latency_fp32_ms", "latency fp32", "ms", _LOWER, 3)
 LATENCY_INT8 = Metric("latency_int8_ms", "latency int8", "ms", _LOWER, 3)
 LATENCY_RATIO = Metric("latency_ratio", "int8/fp32 latency", "", _LOWER, 3)
@@ -69,7 +70,7 @@ METRICS: Mapping[str, Metric] = {
     for m in (
         TOP1_FP32, TOP1_INT8, ACCURACY_DROP, TOP5_FP32, TOP5_INT8, TOP5_DROP, FLIPS, SQNR, CALIBRATION_CLASSES,
         SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
-        LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
+        LATENCY_EAGER, LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
     )
 }  # fmt: skip
 
@@ -91,6 +92,17 @@ class Measurement:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise MeasurementError(f"{self.metric.title} is {self.value}", remedy="A gate never judges such a value.")
+
+
+PROCESSES = "processes"
+STANDARD_ERROR = "log_standard_error"
+LOOKS = "looks"
+NOISE_FLOOR = "noise_floor_percent"
+PROBE = "probe_us"
+UNFIT = "unfit"
+"""Keys of a latency's details that a judge reads: fresh processes, standard error of the mean log ratio, looks taken
+at the data, how far fp32 may differ from itself, how long a fixed piece of Python took, why nothing can be judged by
+it."""
 
 
 @dataclass(frozen=True)

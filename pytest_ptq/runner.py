@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_ptq.errors import MeasurementError, UnknownNameError
+from pytest_ptq.errors import MeasurementError, PTQError, UnknownNameError
 from pytest_ptq.measure.custom import MetricSource, find
 from pytest_ptq.measure.machine import check_installation
 from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, LayerError, Measurement
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_ptq.engine.freeze import FrozenModule
     from pytest_ptq.engine.fuse import FusedModule
     from pytest_ptq.measure.latency import LatencySamples
+    from pytest_ptq.timing import Timing
 
 Progress: TypeAlias = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
 """progress(iterable, title, total) yields the items and shows how far it is."""
@@ -80,10 +82,11 @@ class SuiteRun:
         self.metrics = find(suite.metrics, metrics or {}, f"suite {suite.name}")
         # Here, before anything imports the engine: whoever has a run is about to measure.
         check_installation()
+        self.timed_together: tuple[QConfig, ...] = ()
+        """Whose latency will be asked for: the same processes time them all."""
         self._calibration: Calibration | None = None
         self._quantized: dict[QConfig, QuantizedModule] = {}
         self._measured: dict[tuple[str, QConfig], Mapping[str, Measurement]] = {}
-        self._latency: dict[QConfig, LatencySamples] = {}
 
     @property
     def variant(self) -> Variant:
@@ -232,27 +235,44 @@ class SuiteRun:
         }
 
     def latency_samples(self, qconfig: QConfig) -> LatencySamples:
-        """Interleaved fp32 and int8 times at the suite's latency shape, on random input."""
-        import torch
+        """fp32 and int8 times at the suite's latency shape, on random input, from several fresh processes."""
+        name = self._stored(qconfig)
+        together = []
+        for other in self.timed_together:
+            # A model that cannot be made is the trouble of whoever asks for it.
+            with contextlib.suppress(PTQError):
+                together.append(self._stored(other))
+        return self._timing.samples(name, together)
 
-        from pytest_ptq.measure.latency import measure_latency
+    def extend_latency(self, qconfig: QConfig) -> bool:
+        """Take the second, longer look at a latency that the first left open; False when there is none left."""
+        if not self._timing.can_extend(self._stored(qconfig)):
+            return False
+        self._timing.extend(self._stored(qconfig))
+        self._measured.pop(("latency", qconfig), None)
+        return True
 
-        if qconfig not in self._latency:
-            int8 = self.quantized(qconfig)
-            shape = self.suite.latency_shape
-            self._latency[qconfig] = measure_latency(
-                self.fp32,
-                int8,
-                lambda: torch.rand(shape, generator=torch.Generator().manual_seed(0)),
-                threads=self.threads,
-                progress=self.progress,
-            )
-        return self._latency[qconfig]
+    def _stored(self, qconfig: QConfig) -> str:
+        """The name under which the processes that time a model know it; stores it the first time."""
+        name = f"int8 {qconfig.name}"
+        self._timing.add(name, lambda: self.quantized(qconfig))
+        return name
+
+    @cached_property
+    def _timing(self) -> Timing:
+        from pytest_ptq.timing import Timing
+
+        return Timing(self.fused, self.suite.latency_shape, self.threads, self.progress)
 
     def _latency_ratio(self, qconfig: QConfig) -> Mapping[str, Measurement]:
-        from pytest_ptq.measure.latency import to_measurements
+        from pytest_ptq.measure.latency_measurements import eager, to_measurements
 
-        return to_measurements(self.latency_samples(qconfig))
+        return {**eager(self._eager_ms), **to_measurements(self.latency_samples(qconfig))}
+
+    @cached_property
+    def _eager_ms(self) -> tuple[float, ...]:
+        """The model as its user runs it, without any of the care that fp32 gets here; in this process."""
+        return self._timing.alone(self.model)
 
     def _first_images(self, count: int) -> Tensor:
         from pytest_ptq.engine.calibrate import check_batch
@@ -262,11 +282,16 @@ class SuiteRun:
         raise MeasurementError("there is no calibration image", place=self.suite.name)
 
     def layers(self, qconfig: QConfig) -> tuple[LayerError, ...]:
-        """Every int8 layer, worst SQNR first; the worst few with what the logits gain when they stay in fp32."""
+        """Every int8 layer, worst SQNR first; the worst few with what the logits gain when they stay in fp32.
+
+        What outputs that are no logits gain is not told.
+        """
         from pytest_ptq.engine.inspect import gains, layer_errors
 
         quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
         rows = sorted(layer_errors(self.fused, quantized, x), key=lambda row: row.sqnr_db or 0.0)
+        if not self.suite.top1:
+            return tuple(rows)
         worst = gains(self.fused, quantized, self._calibrated(qconfig), rows[:WORST_LAYERS], x)
         return (*worst, *rows[WORST_LAYERS:])
 

@@ -11,12 +11,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pytest_ptq"
 SUITES = PACKAGE.parent / "suites"
 
-SHARED = {"errors", "metrics", "qconfig"}
+SHARED = {"errors", "metrics", "qconfig", "student"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner"},
     "cli": {"report", "runner"},
-    "runner": {"suite", "sources", "engine", "runtimes", "measure"},
+    "runner": {"suite", "sources", "engine", "runtimes", "timing"},
+    "timing": {"engine", "measure"},
+    "worker": {"engine", "measure"},
     "report": {"judge", "store"},
     "suite": set(),
     "sources": set(),
@@ -28,6 +30,7 @@ ARROWS = {
     "errors": set(),
     "metrics": set(),
     "qconfig": set(),
+    "student": set(),
 }
 ONLY_PLUGIN = {"pytest", "_pytest", "pytest_benchmark", "xdist"}
 REMOVED_SOON = {"torch.ao", "torch.quantization", "torchao"}

@@ -40,7 +40,7 @@ STAGES: Mapping[str, type[StageModule]] = {kind.stage: kind for kind in (Quantiz
 
 
 def save(model: StageModule, path: str | os.PathLike[str]) -> Path:
-    """Write an int8 or a fused model, atomically. Raises StoreError when it cannot be stored or the place is not writable."""
+    """Write an int8 or a fused model, atomically. Raises StoreError when it cannot be stored or written."""
     target = Path(path)
     payload = to_bytes(model)
     try:
@@ -98,8 +98,8 @@ def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:
     """Read a model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
 
-    Warns when an int8 model was made for another torch, or without reduce_range for a CPU that does not saturate and this one
-    does. Raises StoreError when the file is missing, damaged or not of this kind.
+    Warns when an int8 model was made for another torch, or without reduce_range for a CPU that does not saturate and
+    this one does. Raises StoreError when the file is missing, damaged or not of this kind.
     """
     place = str(path)
     try:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from pytest_ptq import metrics as m
 from pytest_ptq.errors import MeasurementError, UsageError
-from pytest_ptq.metrics import Direction, Judgement, Limit, Measurement, Metric, Verdict
+from pytest_ptq.judge.intervals import BY_INTERVAL, confidence, ends, lacks_interval, unfit
+from pytest_ptq.metrics import NOISE_FLOOR, PROBE, Direction, Judgement, Limit, Measurement, Metric, Verdict
 
 REFRESH = "refresh the baseline with --ptq-update-baseline all"
 """Ends the reason of a value that became better than its record by more than the tolerance."""
@@ -44,6 +45,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     m.SIZE_INT8.key: Tolerance(1e-3, relative=True),
     m.SIZE_REDUCTION.key: Tolerance(1e-3, relative=True),
     # Medians of fresh processes on one idle machine differ with an SD of 6 %: 25 % is three SDs of a difference.
+    m.LATENCY_EAGER.key: Tolerance(0.25, relative=True),
     m.LATENCY_FP32.key: Tolerance(0.25, relative=True),
     m.LATENCY_INT8.key: Tolerance(0.25, relative=True),
     m.LATENCY_RATIO.key: Tolerance(0.25, relative=True),
@@ -54,15 +56,16 @@ TOLERANCES: Mapping[str, Tolerance] = {
 EXACT = Tolerance(0.0)
 """For a metric that stands in no table."""
 
-BY_INTERVAL = frozenset({m.LATENCY_FP32.key, m.LATENCY_INT8.key, m.LATENCY_RATIO.key})
-"""Metrics that vary from run to run, and are judged by their interval."""
-
 SEVERITY = (Verdict.FAIL, Verdict.NO_BASELINE, Verdict.INCONCLUSIVE, Verdict.XFAIL, Verdict.PASS)
 """Verdicts, the most serious first."""
 
 
 def judge(
-    measurement: Measurement, limit: Limit | None, recorded: Measurement | None = None, tolerance: float | None = None
+    measurement: Measurement,
+    limit: Limit | None,
+    recorded: Measurement | None = None,
+    tolerance: float | None = None,
+    comparisons: int = 1,
 ) -> Judgement:
     """Hold `measurement` against its limit and its record.
 
@@ -71,6 +74,7 @@ def judge(
         limit: None gives NO_BASELINE: a gate without a limit is an error, not a pass.
         recorded: what a machine of the same key recorded; None does not judge drift.
         tolerance: replaces the metric's own in TOLERANCES, in the same sense (relative for sizes and latencies).
+        comparisons: questions of the session that can be wrong by chance and are still open; see `confidence`.
 
     Raises:
         MeasurementError: limit or record belong to another metric.
@@ -81,18 +85,21 @@ def judge(
     if limit is None:
         reason = f"no limit is set for {measurement.metric.title} ({measurement.metric.key})"
         return Judgement(Verdict.NO_BASELINE, measurement, None, reason, recorded)
-    findings = [(limit_verdict(measurement, limit), _limit_reason(measurement, limit))]
+    held = limit_verdict(measurement, limit, comparisons)
+    findings = [(held, _limit_reason(measurement, limit, held))]
     if recorded is not None:
-        findings.append(_drift(measurement, recorded, allowed))
+        findings.append(_drift(measurement, recorded, allowed, comparisons))
     verdict = min((v for v, _ in findings), key=SEVERITY.index)
     reasons = [reason for v, reason in findings if reason and (v is verdict or v is not Verdict.PASS)]
     return Judgement(verdict, measurement, limit, "; ".join(reasons), recorded)
 
 
-def judge_drift(measurement: Measurement, recorded: Measurement, tolerance: float | None = None) -> Judgement:
+def judge_drift(
+    measurement: Measurement, recorded: Measurement, tolerance: float | None = None, comparisons: int = 1
+) -> Judgement:
     """Hold a measurement that nobody limits against its record alone. Raises what `judge` does."""
     _check_metric(measurement.metric, None, recorded)
-    verdict, reason = _drift(measurement, recorded, tolerance_of(measurement.metric, tolerance))
+    verdict, reason = _drift(measurement, recorded, tolerance_of(measurement.metric, tolerance), comparisons)
     same = f"{measurement.metric.title} of {describe(measurement)} is what was recorded, within its tolerance"
     return Judgement(verdict, measurement, None, reason or same, recorded)
 
@@ -102,9 +109,9 @@ def overall(judgements: Iterable[Judgement]) -> Verdict | None:
     return min((j.verdict for j in judgements), key=SEVERITY.index, default=None)
 
 
-def limit_verdict(measurement: Measurement, limit: Limit) -> Verdict:
+def limit_verdict(measurement: Measurement, limit: Limit, comparisons: int = 1) -> Verdict:
     """The answer to the first question alone."""
-    return _side(measurement, limit.bound)
+    return _side(measurement, limit.bound, comparisons)
 
 
 def drift_verdict(measurement: Measurement, recorded: Measurement, tolerance: float | None = None) -> Verdict:
@@ -122,51 +129,61 @@ def tolerance_of(metric: Metric, override: float | None = None) -> Tolerance:
     return Tolerance(override, usual.relative)
 
 
-def _side(measurement: Measurement, bound: float) -> Verdict:
+def _side(measurement: Measurement, bound: float, comparisons: int = 1) -> Verdict:
     """FAIL beyond the bound, PASS within, INCONCLUSIVE astride. The bound itself is within; NaN is always beyond."""
-    best, worst = _ends(measurement)
+    if unfit(measurement):
+        return Verdict.INCONCLUSIVE
     metric = measurement.metric
-    if metric.worse(best, bound):
+    best, _ = ends(measurement, confidence(comparisons))
+    if metric.worse(best, bound) and not lacks_interval(measurement):
         return Verdict.FAIL
-    if metric.worse(worst, bound) or _lacks_interval(measurement):
+    _, worst = ends(measurement, confidence())
+    if metric.worse(worst, bound) or lacks_interval(measurement):
         return Verdict.INCONCLUSIVE
     return Verdict.PASS
 
 
-def _ends(measurement: Measurement) -> tuple[float, float]:
-    """(best, worst) value that the measurement stands for."""
-    low, high = measurement.low, measurement.high
-    if measurement.metric.key not in BY_INTERVAL or low is None or high is None:
-        return measurement.value, measurement.value
-    if math.isnan(low) or math.isnan(high):
-        return math.nan, math.nan
-    ends = (min(low, measurement.value), max(high, measurement.value))
-    return ends if measurement.metric.direction is Direction.LOWER_IS_BETTER else ends[::-1]
-
-
-def _lacks_interval(measurement: Measurement) -> bool:
-    missing = measurement.low is None or measurement.high is None
-    return missing and measurement.metric.key in BY_INTERVAL
-
-
-def _drift(measurement: Measurement, recorded: Measurement, tolerance: Tolerance) -> tuple[Verdict, str]:
+def _drift(
+    measurement: Measurement, recorded: Measurement, tolerance: Tolerance, comparisons: int = 1
+) -> tuple[Verdict, str]:
     """Verdict on drift and what to say of it; nothing to say when the value stayed where it was.
 
     The record's own uncertainty counts for the measurement: its worst end, worsened by the tolerance, is the bound.
     """
     metric = measurement.metric
-    best_then, worst_then = _ends(recorded)
-    verdict = _side(measurement, _shift(metric, worst_then, tolerance, worse=True))
     was = f"{metric.title} was recorded as {metric.format(recorded.value)}"
+    if why := _incomparable(measurement, recorded, tolerance):
+        return Verdict.INCONCLUSIVE, f"{was}, which {describe(measurement)} cannot be compared with: {why}"
+    best_then, worst_then = ends(recorded)
+    verdict = _side(measurement, _shift(metric, worst_then, tolerance, worse=True), comparisons)
     allowed = f"{100 * tolerance.amount:g} %" if tolerance.relative else metric.format(tolerance.amount)
     if verdict is Verdict.FAIL:
         return verdict, f"{was} on such a machine and is now {describe(measurement)}, worse by more than {allowed}"
     if verdict is Verdict.INCONCLUSIVE:
         return verdict, f"{was} on such a machine and {describe(measurement)} leaves open whether it is worse"
-    _, worst_now = _ends(measurement)
+    _, worst_now = ends(measurement)
     if metric.worse(_shift(metric, best_then, tolerance, worse=False), worst_now):
         return verdict, f"{was} and is now {describe(measurement)}, better by more than {allowed}: {REFRESH}"
     return verdict, ""
+
+
+SAME_SPEED = 0.25
+"""A machine whose fixed piece of Python takes longer or shorter by more than this runs at another speed."""
+
+
+def _incomparable(measurement: Measurement, recorded: Measurement, tolerance: Tolerance) -> str:
+    """Why a latency says nothing of drift, though its key is the same; empty for all else."""
+    if measurement.metric.key not in BY_INTERVAL or (why := unfit(measurement)):
+        return why if measurement.metric.key in BY_INTERVAL else ""
+    floor = measurement.details.get(NOISE_FLOOR)
+    if isinstance(floor, float) and tolerance.relative and 100 * tolerance.amount < floor:
+        return f"a tolerance of {100 * tolerance.amount:g} % is below the noise floor of {floor:.1f} %"
+    now, then = measurement.details.get(PROBE), recorded.details.get(PROBE)
+    if isinstance(now, float) and isinstance(then, float | int) and then > 0 and now > 0:
+        faster = then / now
+        if not 1 / (1 + SAME_SPEED) <= faster <= 1 + SAME_SPEED:
+            return f"the machine runs plain Python {faster:.2f} times as fast as then"
+    return ""
 
 
 def _shift(metric: Metric, value: float, tolerance: Tolerance, *, worse: bool) -> float:
@@ -178,15 +195,16 @@ def _shift(metric: Metric, value: float, tolerance: Tolerance, *, worse: bool) -
     return value + step + slack if upwards else value - step - slack
 
 
-def _limit_reason(measurement: Measurement, limit: Limit) -> str:
+def _limit_reason(measurement: Measurement, limit: Limit, verdict: Verdict) -> str:
     held = "at most" if measurement.metric.direction is Direction.LOWER_IS_BETTER else "at least"
     relation = {
         Verdict.PASS: "keeps",
         Verdict.FAIL: "breaks",
         Verdict.INCONCLUSIVE: "leaves open whether it keeps",
-    }[limit_verdict(measurement, limit)]
+    }[verdict]
     bound = f"the limit of {held} {measurement.metric.format(limit.bound)} ({limit.source})"
-    return f"{measurement.metric.title} of {describe(measurement)} {relation} {bound}"
+    why = f": {unfit(measurement)}" if unfit(measurement) else ""
+    return f"{measurement.metric.title} of {describe(measurement)} {relation} {bound}{why}"
 
 
 def describe(measurement: Measurement) -> str:

@@ -1,247 +1,237 @@
-"""Latency of int8 against fp32: interleaved pairs in one process, judged by their ratio.
+"""Latency of int8 models against a fair fp32: interleaved pairs in several fresh processes, one number from each.
 
-Both models run on the same input in pairs, in random but balanced order, so that whatever slows the machine for a
-while slows both. Threads are pinned and the garbage collector rests while it lasts. What is inside may be replaced;
-`measure_latency`, `LatencySamples` and `to_measurements` are what the rest relies on.
+Times in one process are correlated, so the statistic is one median log ratio a process, and the interval is taken
+across processes. Measuring happens in two looks at most: a few processes, and once, when they leave a question open, a
+number of further ones that was fixed before. Sources: Bulej et al., Duet benchmarking, arXiv 2001.05811; Barrett et
+al., arXiv 1602.00602; Chen and Revels, arXiv 1608.04295.
 """
 
 from __future__ import annotations
 
-import gc
 import math
 import os
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_ptq.errors import MeasurementError, UsageError
-from pytest_ptq.measure.median import FEWEST, median_interval
-from pytest_ptq.metrics import LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, Measurement, Metric
+from pytest_ptq.errors import MeasurementError
+from pytest_ptq.measure.pairs import Pairs, ProcessTimes
+from pytest_ptq.measure.processes import CONTROL, REFERENCE, Job, run_processes
+from pytest_ptq.student import Mean, mean_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Progress = Callable[[Iterable[ProcessTimes], str, int | None], Iterator[ProcessTimes]]
+Spawn = Callable[[Job, Sequence[int], int], Iterator[ProcessTimes]]
 
-Model: TypeAlias = "Callable[[Tensor], object]"
-Clock = Callable[[], float]
-Progress = Callable[[Iterable[bool], str, int | None], Iterator[bool]]
 
-MIN_PAIRS = 30
-MAX_PAIRS = 500
-WARMUP_PAIRS = 5
-WARMUP_S = 0.5
-DRIFT_TOLERANCE = 0.05
+@dataclass(frozen=True)
+class Protocol:
+    """How many processes are run. All of it is fixed before the first one.
+
+    Args:
+        processes: in the first look.
+        extension: more of them in the second look, when the first leaves the verdict open.
+        crowded: how many processes may find the machine crowded, in either look, before it is given up.
+    """
+
+    processes: int = 5
+    extension: int = 10
+    crowded: int = 2
+
+
+PROTOCOL = Protocol()
 
 
 @dataclass(frozen=True)
 class LatencySamples:
-    """What was timed. `fp32_ms[i]`, `int8_ms[i]` and `int8_first[i]` belong to pair i, in the order of measuring.
+    """All that was timed of one int8 model against fp32.
 
-    Raises MeasurementError when the pairs are incomplete, or a time is not a positive finite number.
+    Raises MeasurementError when a process has no pairs, incomplete ones, or times that are no positive numbers.
     """
 
-    fp32_ms: tuple[float, ...]
-    int8_ms: tuple[float, ...]
-    int8_first: tuple[bool, ...]
+    processes: tuple[Pairs, ...]
     threads: int
-    warmup_pairs: int
-    load_average: float | None = None
-    """Load of the last minute before measuring, in runnable processes; None where the system does not tell."""
+    control: tuple[Pairs, ...] = ()
+    """fp32 against itself, in the same processes."""
+    looks: int = 1
+    probe_us: float = 0.0
+    other_load: float = 0.0
+    steal: float = 0.0
+    unfit: str = ""
+    """Why nothing can be judged by these times; empty when they are sound."""
 
     def __post_init__(self) -> None:
-        if not len(self.fp32_ms) == len(self.int8_ms) == len(self.int8_first):
-            raise MeasurementError("latency samples of fp32 and int8 do not come in pairs")
-        if not all(math.isfinite(ms) and ms > 0 for ms in (*self.fp32_ms, *self.int8_ms)):
-            raise MeasurementError("a latency sample is not a positive number", remedy="Check the clock.")
+        for pairs in (*self.processes, *self.control):
+            times = (*pairs.reference_ms, *pairs.variant_ms)
+            if not pairs.reference_ms or len(pairs.reference_ms) != len(pairs.variant_ms):
+                raise MeasurementError("latency samples of fp32 and int8 do not come in pairs")
+            if not all(math.isfinite(ms) and ms > 0 for ms in times):
+                raise MeasurementError("a latency sample is not a positive number", remedy="Check the clock.")
 
     @property
-    def log_ratios(self) -> tuple[float, ...]:
-        """log(int8 / fp32) of each pair."""
-        return tuple(math.log(i / f) for f, i in zip(self.fp32_ms, self.int8_ms, strict=True))
+    def fp32_ms(self) -> tuple[float, ...]:
+        """Of all processes, in the order of measuring."""
+        return tuple(ms for pairs in self.processes for ms in pairs.reference_ms)
 
     @property
-    def drift(self) -> float:
-        """How much the ratio changed from the first third to the last, as a share (0.1: int8 became 10 % slower)."""
-        first, last = self._thirds()
-        return math.exp(median(last) - median(first)) - 1
+    def int8_ms(self) -> tuple[float, ...]:
+        return tuple(ms for pairs in self.processes for ms in pairs.variant_ms)
 
     @property
-    def drifted(self) -> bool:
-        """True when the ratio had not settled: it moved by more than 5 %, and the two intervals do not meet."""
-        first, last = self._thirds()
-        if len(first) < FEWEST or abs(self.drift) <= DRIFT_TOLERANCE:
-            return False
-        (_, low1, high1), (_, low2, high2) = median_interval(first), median_interval(last)
-        return high1 < low2 or high2 < low1
+    def log_ratio(self) -> Mean:
+        """log(int8 / fp32): the mean over processes of each one's median."""
+        return mean_of([median_log_ratio(pairs) for pairs in self.processes])
 
-    def _thirds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        ratios = self.log_ratios
-        third = max(1, len(ratios) // 3)
-        return ratios[:third], ratios[-third:]
+    @property
+    def control_log_ratio(self) -> Mean | None:
+        """log(fp32 / fp32), which is 0 but for noise."""
+        return mean_of([median_log_ratio(pairs) for pairs in self.control]) if self.control else None
+
+    @property
+    def drift(self) -> Mean:
+        """How far the log ratio moved from the first third of a process to the last: warm-up, were it not over."""
+        return mean_of([_moved(pairs) for pairs in self.processes])
 
 
-def measure_latency(
-    fp32: Model,
-    int8: Model,
-    make_input: Callable[[], Tensor],
-    *,
-    threads: int,
-    progress: Progress | None = None,
-    budget_s: float = 8.0,
-    min_pairs: int = MIN_PAIRS,
-    seed: int = 0,
-    clock: Clock = time.perf_counter,
-) -> LatencySamples:
-    """Time `fp32` and `int8` side by side.
+def log_ratios(pairs: Pairs) -> list[float]:
+    """log(variant / reference) of each pair: of logs, so that fp32/int8 would give the same answer."""
+    return [math.log(v / r) for r, v in zip(pairs.reference_ms, pairs.variant_ms, strict=True)]
+
+
+def median_log_ratio(pairs: Pairs) -> float:
+    """The median, because slow outliers say more about the machine than about the model."""
+    return median(log_ratios(pairs))
+
+
+def _moved(pairs: Pairs) -> float:
+    ratios = log_ratios(pairs)
+    third = max(1, len(ratios) // 3)
+    return median(ratios[-third:]) - median(ratios[:third])
+
+
+class Latency:
+    """Measures int8 models against one fp32, and remembers what it measured.
 
     Args:
-        fp32: the fair rival, called with the input.
-        int8: the model under test.
-        make_input: makes the one input that both get.
-        threads: threads that torch computes with meanwhile; the former number is restored.
-        progress: shows the pairs going by, `progress(items, title, total)`.
-        budget_s: about how many seconds the pairs may take. `min_pairs` are measured even beyond it.
-        min_pairs: fewest pairs, at least six.
-        seed: of the order of the pairs.
-        clock: seconds, monotonic.
-
-    Raises:
-        UsageError: fewer than one thread or six pairs.
-        MeasurementError: a model refuses the input.
+        job: the models, stored, and how they are to be run.
+        protocol: how many processes.
+        progress: shows processes going by.
+        spawn: runs processes; `run_processes` unless for a test.
     """
-    import torch
 
-    if threads < 1 or min_pairs < FEWEST:
-        raise UsageError(
-            f"latency cannot be measured with {threads} threads and {min_pairs} pairs",
-            remedy=f"Use at least 1 thread and {FEWEST} pairs.",
+    def __init__(
+        self,
+        job: Job,
+        protocol: Protocol = PROTOCOL,
+        progress: Progress = lambda items, title, total: iter(items),
+        spawn: Spawn | None = None,
+    ) -> None:
+        self._job, self._protocol, self._progress = job, protocol, progress
+        self._spawn: Spawn = spawn or _spawn
+        self._times: dict[str, list[ProcessTimes]] = {}
+        self._looks: dict[str, int] = {}
+        self._gave_up: dict[str, bool] = {}
+        self._seed = 0
+
+    def add(self, name: str, model: bytes) -> None:
+        """Make known another int8 model, to be measured when asked for."""
+        self._job = replace(self._job, models={**self._job.models, name: model})
+
+    def samples(self, name: str, together: Iterable[str] = ()) -> LatencySamples:
+        """Those of one model; measured now, with the models of `together`, unless that has been done.
+
+        Raises MeasurementError when a process fails.
+        """
+        if name not in self._times:
+            due = [n for n in dict.fromkeys((name, *together)) if n not in self._times]
+            self._look(due, self._protocol.processes)
+        return self._samples(name)
+
+    def can_extend(self, name: str) -> bool:
+        """Whether a second look is left: there is one, and none on a machine that is not free."""
+        return self._looks.get(name, 0) == 1 and not self._gave_up[name] and self._protocol.extension > 0
+
+    def extend(self, name: str) -> LatencySamples:
+        """Take the second look at one model."""
+        self._look([name], self._protocol.extension)
+        return self._samples(name)
+
+    def _look(self, names: Sequence[str], count: int) -> None:
+        files = {n: content for n, content in self._job.models.items() if n in names or n == REFERENCE}
+        job = replace(self._job, models=files)
+        crowded: list[ProcessTimes] = []
+        found = list(self._progress(self._quiet(job, count, crowded), f"latency of {', '.join(names)}", count))
+        for name in names:
+            gave_up = len(found) < count
+            self._gave_up[name] = gave_up
+            self._looks[name] = self._looks.get(name, 0) + 1
+            self._times.setdefault(name, []).extend([*found, *crowded] if gave_up else found)
+
+    def _quiet(self, job: Job, count: int, crowded: list[ProcessTimes]) -> Iterator[ProcessTimes]:
+        """Up to `count` processes that had the machine to themselves; the others go to `crowded`."""
+        left = count
+        while left:
+            seeds = range(self._seed, self._seed + left)
+            self._seed += left
+            for times in self._spawn(job, seeds, _loaders()):
+                if not times.crowded:
+                    left -= 1
+                    yield times
+                    continue
+                crowded.append(times)
+                if len(crowded) > self._protocol.crowded:
+                    return
+
+    def _samples(self, name: str) -> LatencySamples:
+        times = self._times[name]
+        samples = LatencySamples(
+            processes=tuple(t.pairs[name] for t in times),
+            threads=self._job.threads,
+            control=tuple(t.pairs[CONTROL] for t in times),
+            looks=self._looks[name],
+            probe_us=median(t.probe_us for t in times),
+            other_load=median(t.load.other or 0.0 for t in times),
+            steal=median(t.load.steal or 0.0 for t in times),
         )
-    load = _load_average()
-    with torch.inference_mode(), pinned_threads(threads), resting_gc():
-        example = make_input()
-        _try("fp32", fp32, example)
-        _try("int8", int8, example)
-        warm = _warm_up(fp32, int8, example, clock)
-        orders = pair_orders(pair_count(median(warm[1:]), budget_s, min_pairs), seed)
-        steps = progress(orders, "latency", len(orders)) if progress else orders
-        pairs = [_time_pair(fp32, int8, example, first, clock) for first in steps]
-    return LatencySamples(
-        fp32_ms=tuple(1000 * fp32_s for fp32_s, _ in pairs),
-        int8_ms=tuple(1000 * int8_s for _, int8_s in pairs),
-        int8_first=tuple(orders),
-        threads=threads,
-        warmup_pairs=len(warm),
-        load_average=load,
-    )
+        return replace(samples, unfit=why_unfit(samples, gave_up=self._gave_up[name]))
 
 
-def pair_count(seconds_a_pair: float, budget_s: float, min_pairs: int = MIN_PAIRS) -> int:
-    """How many pairs to measure. Fixed before the first one, so that no result decides when to stop; even."""
-    affordable = MAX_PAIRS if seconds_a_pair * MAX_PAIRS <= budget_s else int(budget_s / seconds_a_pair)
-    count = max(min_pairs, affordable)
-    return count + count % 2
+CONTROL_OFF = 0.03
+"""fp32 that differs from itself by more than this, and surely, means that nothing else can be told either."""
+DRIFT_OFF = 0.05
+"""A ratio that moved by more than this within the processes, and surely, had not settled."""
+SURELY = 0.99
 
 
-def pair_orders(count: int, seed: int) -> list[bool]:
-    """Whether int8 goes first, for each of `count` pairs: half of them, in random order."""
-    orders = [i % 2 == 0 for i in range(count)]
-    random.Random(seed).shuffle(orders)
-    return orders
+def why_unfit(samples: LatencySamples, *, gave_up: bool) -> str:
+    """A clause, empty when nothing speaks against judging by these samples."""
+    if gave_up:
+        taken = f"other programs used {100 * samples.other_load:.0f} % of the CPUs"
+        return taken + (f" and the host took {100 * samples.steal:.0f} %" if samples.steal >= 0.01 else "")
+    control = samples.control_log_ratio
+    if control is not None and _beyond(control, CONTROL_OFF):
+        return f"fp32 timed against itself came out as {math.exp(control.value):.3f}"
+    if _beyond(samples.drift, DRIFT_OFF):
+        return f"the ratio moved by {100 * math.expm1(samples.drift.value):+.0f} % while it was measured"
+    return ""
 
 
-def _warm_up(fp32: Model, int8: Model, example: Tensor, clock: Clock) -> list[float]:
-    """Run pairs until caches, thread pool and clock speed have settled; the seconds that each pair took."""
-    took: list[float] = []
-    while len(took) < WARMUP_PAIRS or (sum(took) < WARMUP_S and len(took) < MAX_PAIRS):
-        took.append(sum(_time_pair(fp32, int8, example, len(took) % 2 == 0, clock)))
-    return took
+def _beyond(mean: Mean, bound: float) -> bool:
+    low, high = mean.interval(SURELY)
+    return abs(mean.value) > bound and (low > 0 or high < 0)
 
 
-def _time_pair(fp32: Model, int8: Model, example: Tensor, int8_first: bool, clock: Clock) -> tuple[float, float]:
-    """Seconds of (fp32, int8) on the same input."""
-    if int8_first:
-        int8_s = _time(int8, example, clock)
-        return _time(fp32, example, clock), int8_s
-    return _time(fp32, example, clock), _time(int8, example, clock)
-
-
-def _time(model: Model, example: Tensor, clock: Clock) -> float:
-    start = clock()
-    model(example)
-    return clock() - start
-
-
-def _try(name: str, model: Model, example: Tensor) -> None:
-    try:
-        model(example)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise MeasurementError(
-            f"the {name} model refuses an input of shape {tuple(example.shape)} ({first_line})",
-            place="latency",
-            remedy="Set the suite's latency_shape to a shape that the model was made for.",
-        ) from error
-
-
-def _load_average() -> float | None:
-    try:
-        return os.getloadavg()[0]
-    except OSError:
+def noise_floor(samples: LatencySamples) -> float | None:
+    """What fp32 against itself may differ by, as a share: the farther end of its 95 % interval; None if unknown."""
+    control = samples.control_log_ratio
+    if control is None or control.count < 2:
         return None
+    return math.expm1(max(map(abs, control.interval())))
 
 
-@contextmanager
-def pinned_threads(threads: int) -> Iterator[None]:
-    """torch computes with this many threads inside, and with as many as before afterwards, whatever happens."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _loaders() -> int:
+    """How many processes may load at once: as many as have a CPU, within reason for memory."""
+    return max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4))
 
 
-@contextmanager
-def resting_gc() -> Iterator[None]:
-    """No garbage collection inside; afterwards it is on or off as it was before, whatever happens."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def to_measurements(samples: LatencySamples) -> dict[str, Measurement]:
-    """Median latencies in ms and the ratio int8/fp32 with its 95 % interval, keyed by metric.
-
-    The ratio is exp(median log ratio of the pairs): the median, because slow outliers say more about the machine
-    than about the model; of logs, so that fp32/int8 would give the same answer.
-    """
-    details: dict[str, float | int | str] = {
-        "threads": samples.threads,
-        "warmup_pairs": samples.warmup_pairs,
-        "drift_percent": 100 * samples.drift,
-        "drifted": "yes" if samples.drifted else "no",
-    }
-    if samples.load_average is not None:
-        details["load_average"] = samples.load_average
-    ratio, low, high = (math.exp(x) for x in median_interval(samples.log_ratios))
-    count = len(samples.log_ratios)
-    return {
-        LATENCY_FP32.key: _median_ms(LATENCY_FP32, samples.fp32_ms),
-        LATENCY_INT8.key: _median_ms(LATENCY_INT8, samples.int8_ms),
-        LATENCY_RATIO.key: Measurement(LATENCY_RATIO, ratio, low, high, samples=count, details=details),
-    }
-
-
-def _median_ms(metric: Metric, times: tuple[float, ...]) -> Measurement:
-    middle, low, high = median_interval(times)
-    return Measurement(metric, middle, low, high, samples=len(times))
+def _spawn(job: Job, seeds: Sequence[int], at_once: int) -> Iterator[ProcessTimes]:
+    return run_processes(job, seeds, at_once=at_once)

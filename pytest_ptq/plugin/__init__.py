@@ -34,6 +34,7 @@ from pytest_ptq.plugin.fixtures import (
     ptq_suite,
 )
 from pytest_ptq.plugin.gates import GATES
+from pytest_ptq.plugin.latency_plan import plan_latency
 from pytest_ptq.plugin.session import PTQSession, is_worker, open_session, session_of
 from pytest_ptq.report.printable import printable
 
@@ -152,6 +153,10 @@ def pytest_runtest_makereport(
     reports.shorten(report, call.excinfo.value if call.excinfo is not None else None)
     reports.attach(item, call, report)
     return report
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session_of(session.config).latency = plan_latency(session.items)
 
 
 class _Controller:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, overload
 import pytest
 
 from pytest_ptq.errors import UnknownNameError, UsageError
-from pytest_ptq.judge.gates import judge, overall
-from pytest_ptq.metrics import LATENCY_RATIO, QDQ_PAIRS, Judgement, LayerError, Limit, Measurement, Verdict
-from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, GATES, LATENCY, Gate
+from pytest_ptq.judge.gates import overall
+from pytest_ptq.metrics import LATENCY_RATIO, Judgement, LayerError, Limit, Measurement, Verdict
+from pytest_ptq.plugin.gates import ACCURACY, GATES, LATENCY, Gate, gate_of
+from pytest_ptq.plugin.judging import Terms
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import LatencyMode
 from pytest_ptq.plugin.own import own_selection
@@ -21,6 +22,7 @@ from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.report.failure import failure_text
+from pytest_ptq.report.printable import printable
 from pytest_ptq.store.record import QConfigRecord
 
 if TYPE_CHECKING:
@@ -81,19 +83,21 @@ class Check:
         For a suite, limits come from `@pytest.mark.ptq(...)` or else from its baseline file, and values are compared
         with those recorded there. For a model of your own the marker gives the limits, and says thereby which gates
         run: `max_accuracy_drop` (percentage points), `min_size_reduction` (fp32 / int8), `min_int8_macs` (percent),
-        `max_latency_ratio` (int8 / fp32).
+        `max_latency_ratio` (int8 / fp32), `limits` by metric key, and `metrics`, those of your own that are registered.
 
         Args:
             subject: a gate's name, or an fp32 model in eval mode, which is not changed.
             calibration: batches of model input, float32 (N, C, H, W), or tuples that begin with one: a DataLoader, a
                 list, or a callable that returns an iterable. None of its images may appear in `evaluation`.
-            evaluation: pairs of input and int64 labels (N,), in the same forms; needed for the accuracy gate.
+            evaluation: pairs of input and int64 labels (N,), in the same forms; needed for the accuracy gate. With
+                `metrics` and without a limit on top-1, the targets are what those metrics take.
             latency_shape: shape of the input that latency is measured with; default: one image of the first
                 calibration batch.
 
         Raises:
             PTQError: whatever makes measuring impossible; shown as one sentence.
             pytest.fail.Exception: a gate failed.
+            pytest.xfail.Exception: a gate failed as the marker or the baseline file expects, and none otherwise.
         """
         if subject is None or isinstance(subject, str):
             if self._selection is None:
@@ -101,7 +105,9 @@ class Check:
                     "ptq_check needs a model here", place=self._place, remedy="The test is about no suite."
                 )
             return self._check(self._selection, self._session.run(self._selection), self._gates(subject))
-        selection = own_selection(self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape)
+        selection = own_selection(
+            self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape, self._marker
+        )
         gates = self._gates(None)
         if ACCURACY in gates and evaluation is None:
             raise UsageError("accuracy needs labelled data", place=self._place, remedy="Pass evaluation=loader.")
@@ -111,8 +117,8 @@ class Check:
         """The suite's latency samples in ms, and their int8/fp32 ratio. Raises UsageError beside other workers."""
         if self._selection is None:
             raise UsageError("latency samples belong to a suite", place=self._place)
-        self._session.refuse_latency_beside_others()
         run = self._session.run(self._selection)
+        self._settle(self._selection, run, LATENCY)
         return run.latency_samples(self.qconfig), run.measure(LATENCY.name, self.qconfig)[LATENCY_RATIO.key]
 
     @property
@@ -124,10 +130,17 @@ class Check:
             if name not in GATES:
                 raise UnknownNameError("gate", name, GATES, place=self._place)
             return [GATES[name]]
-        named = [gate for gate in GATES.values() if gate.name in self._marker.limits]
+        limited = {gate_of(key).name for key in self._marker.limits}
+        own = ACCURACY.name if self._marker.metrics else None
+        named = [gate for gate in GATES.values() if gate.name in (*limited, own)]
         if not named and (self._selection is None or self._selection.path is None):
             remedy = "Add a limit such as max_accuracy_drop=1.0 to @pytest.mark.ptq(...)."
             raise UsageError("no limit is given, so that nothing would be checked", place=self._place, remedy=remedy)
+        for key in self._marker.xfail if named else ():
+            gate = GATES.get(key) or gate_of(key)
+            if gate not in named:
+                remedy = f"Limit it as well ({gate.keyword}=...), or take the mark out."
+                raise UsageError(f"xfail names {key}, which this test does not judge", place=self._place, remedy=remedy)
         settings = self._session.settings
         chosen = [gate for gate in named or GATES.values() if gate.name in settings.gates]
         if settings.latency is LatencyMode.OFF:
@@ -146,15 +159,14 @@ class Check:
         failed = [result for result in results if result.fails(strict=self._session.settings.strict)]
         if failed:
             pytest.fail("\n\n".join(self._explain(result) for result in failed), pytrace=False)
-        return {r.gate: r.record.judgements[GATES[r.gate].metric.key] for r in results}
+        known = [j for r in results for j in r.record.judgements.values() if j.verdict is Verdict.XFAIL]
+        if known:
+            pytest.xfail(printable("; ".join(judgement.reason for judgement in known)))
+        return {result.gate: next(iter(result.record.judgements.values())) for result in results}
 
     def _measure_and_judge(self, selection: Selection, run: SuiteRun, gate: Gate) -> GateResult:
-        if gate is LATENCY:
-            self._session.refuse_latency_beside_others()
-        held_against = self._held_against(selection, gate)
-        measurements = run.measure(gate.name, self.qconfig)
+        measurements, judgements = self._settle(selection, run, gate)
         self._session.save_once(run, selection, self.qconfig)
-        judgements = self._judge(selection, gate, measurements, *held_against)
         record = QConfigRecord(
             suite=selection.suite.name,
             data=selection.kind,
@@ -167,34 +179,41 @@ class Check:
         )
         return GateResult(gate.name, record, selection.path is not None, self._node.nodeid)
 
-    def _judge(
-        self,
-        selection: Selection,
-        gate: Gate,
-        measurements: Mapping[str, Measurement],
-        limit: Limit | None,
-        recorded: Measurement | None,
-    ) -> list[Judgement]:
-        measured = measurements[gate.metric.key]
-        if gate is LATENCY and self._session.settings.latency is LatencyMode.REPORT:
-            return [Judgement(Verdict.PASS, measured, None, "measured, not judged: --ptq-latency report", recorded)]
-        tolerance = self._session.book.tolerance(selection, gate) if recorded is not None else None
-        judgements = [judge(measured, limit, recorded, tolerance)]
-        if gate is COVERAGE:
-            # Coverage also means that nothing is converted to fp32 and back between two int8 neighbours.
-            judgements.append(judge(measurements[QDQ_PAIRS.key], Limit(QDQ_PAIRS, 0, "the coverage gate itself")))
-        return judgements
+    def _settle(
+        self, selection: Selection, run: SuiteRun, gate: Gate
+    ) -> tuple[Mapping[str, Measurement], list[Judgement]]:
+        """Measure and judge; a latency that stays open is measured once more, for longer, and then stays what it is."""
+        if gate is LATENCY:
+            self._session.refuse_latency_beside_others()
+        terms = self._terms(selection)
+        # Before anything is measured: a damaged baseline file is told at once.
+        limits = {} if self._only_reported(gate) else terms.limits(gate)
+        measurements = run.measure(gate.name, self.qconfig)
+        judgements = self._judge(terms, gate, measurements, limits)
+        if gate is not LATENCY:
+            return measurements, judgements
+        if overall(judgements) is Verdict.INCONCLUSIVE and run.extend_latency(self.qconfig):
+            measurements = run.measure(gate.name, self.qconfig)
+            judgements = self._judge(terms, gate, measurements, limits)
+        if overall(judgements) is Verdict.FAIL:
+            self._session.latency.reject(self._place)
+        return measurements, judgements
 
-    def _held_against(self, selection: Selection, gate: Gate) -> tuple[Limit | None, Measurement | None]:
-        """The marker's limit wins over the baseline file's; a model of the test's own has no file."""
-        said = self._marker.limits.get(gate.name)
-        limit = None if said is None else Limit(gate.metric, said, f"{self._place}: @pytest.mark.ptq")
-        if selection.path is None:
-            return limit, None
-        if gate is LATENCY and self._session.settings.latency is LatencyMode.REPORT:
-            return limit, None
-        book = self._session.book
-        return limit or book.limit(selection, self.qconfig, gate), book.recorded(selection, self.qconfig, gate)
+    def _judge(
+        self, terms: Terms, gate: Gate, measurements: Mapping[str, Measurement], limits: Mapping[str, Limit]
+    ) -> list[Judgement]:
+        if self._only_reported(gate):
+            reason = "measured, not judged: --ptq-latency report"
+            return [Judgement(Verdict.PASS, measurements[gate.metric.key], None, reason)]
+        return terms.judge(gate, measurements, limits)
+
+    def _only_reported(self, gate: Gate) -> bool:
+        return gate is LATENCY and self._session.settings.latency is LatencyMode.REPORT
+
+    def _terms(self, selection: Selection) -> Terms:
+        book = self._session.book if selection.path is not None else None
+        comparisons = self._session.latency.open_questions(self._place)
+        return Terms(self._marker, self._place, self._session.tables, book, selection, self.qconfig, comparisons)
 
     def _layers(self, run: SuiteRun, gate: Gate, judgements: Iterable[Judgement]) -> tuple[LayerError, ...]:
         """Per-layer errors take a while: only a failed accuracy gate has use for them."""
@@ -214,6 +233,7 @@ class Check:
                 data=record.data,
                 machine_key=self._session.machine.key if result.from_suite else "",
                 baseline=str(self._session.book.path(record.suite)) if result.from_suite else "",
+                measurements=record.measurements,
                 layers=record.worst_layers,
                 fp32_layers=record.fp32_layers,
                 reproduce=reproduce(config, result.nodeid),
@@ -225,12 +245,16 @@ class Check:
         return "\n\n".join(texts)
 
 
+_NOT_REPEATED = frozenset({"ptq_update_baseline", "ptq_json", "ptq_annotations", "ptq_budget"})
+"""Options of a run as a whole, which the command for one item does without."""
+
+
 def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:
     """The command that runs one item again with the pytest-ptq options of this run, the suite first."""
     given = {key: value for key, value in vars(config.option).items() if key.startswith("ptq_") and value}
     words = ["pytest"]
     for key in sorted(given, key=lambda key: (key != "ptq_suite", key)):
-        if key != "ptq_update_baseline":
+        if key not in _NOT_REPEATED:
             words += _spelled("--" + key.replace("_", "-"), given[key])
     return shlex.join([*words, *extra, nodeid])
 

@@ -35,6 +35,7 @@ class Terms:
         book: the baseline files; None for a model that a test brings along.
         selection: the suite.
         qconfig: the qconfig.
+        comparisons: questions of this session that chance can answer wrongly, and that are still open.
     """
 
     marker: Marker
@@ -43,6 +44,7 @@ class Terms:
     book: Book | None
     selection: Selection
     qconfig: QConfig
+    comparisons: int = 1
 
     def limits(self, gate: Gate) -> dict[str, Limit]:
         """Every limit on what the gate measures, by key. Raises BaselineError; MeasurementError when it cannot bind."""
@@ -87,8 +89,8 @@ class Terms:
             if own or tolerance is not None or (limit is not None and metric.key in TOLERANCES):
                 recorded = self.book.recorded(self.selection, self.qconfig, metric)
         if limit is not None or required:
-            return judge(measured, limit, recorded, tolerance)
-        return None if recorded is None else judge_drift(measured, recorded, tolerance)
+            return judge(measured, limit, recorded, tolerance, self.comparisons)
+        return None if recorded is None else judge_drift(measured, recorded, tolerance, self.comparisons)
 
     def _required(self, gate: Gate, limits: Mapping[str, Limit]) -> list[str]:
         """What has to have a limit: the gate's metric, and of each declared metric fp32, int8 or the loss.

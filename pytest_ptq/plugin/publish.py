@@ -74,9 +74,13 @@ def publish(node: pytest.Item, benchmark: Any, check: Check) -> None:
 
 
 def extra_info(samples: LatencySamples, ratio: Measurement) -> dict[str, Any]:
-    """What stands beside the int8 samples in pytest-benchmark's JSON; milliseconds unless the key says otherwise."""
+    """What stands beside the int8 samples in pytest-benchmark's JSON; milliseconds unless the key says otherwise.
+
+    `process_of` numbers the process that each sample comes from: those of one are not independent.
+    """
     return {
         "fp32_ms": list(samples.fp32_ms),
+        "process_of": [number for number, pairs in enumerate(samples.processes) for _ in pairs.variant_ms],
         "threads": samples.threads,
         LATENCY_RATIO.key: ratio.value,
         f"{LATENCY_RATIO.key}_low": ratio.low,

@@ -15,6 +15,7 @@ from pytest_ptq.plugin.baseline import Book
 from pytest_ptq.plugin.budget import Budget, limit_of
 from pytest_ptq.plugin.options import Settings, project_root, read_settings
 from pytest_ptq.plugin.progress import progress_display
+from pytest_ptq.plugin.questions import LatencyPlan
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection, Tables, gather_tables, select, select_all
 from pytest_ptq.store.baselines import baseline_path
@@ -50,6 +51,7 @@ class PTQSession:
     """Node id of a test that ran -> its file, relative to pytest's root folder, and line."""
     met: bool = False
     """Whether any test that has to do with a suite or a gate ran."""
+    latency: LatencyPlan = field(default_factory=LatencyPlan)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _runs: dict[tuple[str, str, str | None], SuiteRun] = field(default_factory=dict)
     _named: dict[tuple[str, str | None], Selection] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class PTQSession:
 
     @cached_property
     def book(self) -> Book:
-        return Book(project_root(self.config), self.settings, self.machine.key)
+        return Book(project_root(self.config), self.settings, self.machine.key, tuple(self.tables.known_metrics))
 
     def named(self, name: str, data: str | None) -> Selection:
         """The suite that a marker names: the selected one, or one loaded for the purpose."""
@@ -78,6 +80,8 @@ class PTQSession:
         key = (selection.nodeid, selection.kind, selection.argument)
         if key not in self._runs:
             self._runs[key] = self.fresh_run(selection)
+            names = self.latency.together.get(selection.nodeid, ())
+            self._runs[key].timed_together = tuple(q for q in selection.qconfigs if q.name in names)
         return self._runs[key]
 
     def fresh_run(self, selection: Selection) -> SuiteRun:
@@ -91,6 +95,7 @@ class PTQSession:
             weights=self.settings.weights if selection.path is not None else None,
             threads=self.machine.threads,
             progress=self.budget(selection).watch(self.progress),
+            metrics=self.tables.metrics,
         )
 
     def budget(self, selection: Selection) -> Budget:

@@ -1,209 +1,201 @@
-import gc
+"""The protocol: which processes are run, when it stops, and what is made of their times."""
+
 import math
-from itertools import pairwise
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_ptq.errors import MeasurementError, UsageError
-from pytest_ptq.measure.latency import (
-    MAX_PAIRS,
-    LatencySamples,
-    measure_latency,
-    pair_count,
-    pair_orders,
-    pinned_threads,
-    resting_gc,
-    to_measurements,
-)
+from pytest_ptq.errors import MeasurementError
+from pytest_ptq.measure.latency import Latency, LatencySamples, Protocol, median_log_ratio, noise_floor
+from pytest_ptq.measure.latency_measurements import eager, one_process, to_measurements
+from pytest_ptq.measure.load import Load
+from pytest_ptq.measure.pairs import Pairs, ProcessTimes
+from pytest_ptq.measure.processes import CONTROL, REFERENCE, Job
+
+ratios = st.floats(0.05, 20)
+ORDER = (True, False, True)
 
 
-class FakeTime:
-    """A clock that stands still but for the models that run by it."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.ran = []
-
-    def clock(self):
-        return self.now
-
-    def model(self, name, seconds):
-        def forward(example):
-            self.ran.append(name)
-            self.now += seconds
-
-        return forward
+def pairs(ratio, fp32=10.0, creep=0.0):
+    """Three pairs whose ratio moves by `creep` from the first to the last."""
+    return Pairs((fp32,) * 3, tuple(fp32 * ratio * (1 + creep * (i - 1)) for i in range(3)), ORDER, (1.0,) * 3)
 
 
-def samples(fp32, int8, **more):
-    given = {"int8_first": (True,) * len(fp32), "threads": 1, "warmup_pairs": 5}
-    return LatencySamples(tuple(fp32), tuple(int8), **{**given, **more})
+def samples(found, control=(1.0, 1.0, 1.0), **more):
+    made = tuple(p if isinstance(p, Pairs) else pairs(p) for p in found)
+    return LatencySamples(made, 1, control=tuple(pairs(c) for c in control), **more)
 
 
-def measure(time, fp32_s=0.020, int8_s=0.005, **more):
-    given = {"threads": 1, "clock": time.clock}
-    return measure_latency(
-        time.model("fp32", fp32_s), time.model("int8", int8_s), lambda: torch.zeros(1), **{**given, **more}
-    )
+class Machine:
+    """Stands in for processes: hands out ratios in turn, and remembers what was asked for."""
+
+    def __init__(self, ratio=0.5, loads=(), creep=0.0, control=1.0):
+        self.ratio, self.creep, self.control = ratio, creep, control
+        self.loads = list(loads)
+        self.asked, self.seeds = [], []
+
+    def __call__(self, job, seeds, at_once):
+        names = [name for name in job.models if name != REFERENCE]
+        self.asked.append(names)
+        for seed in seeds:
+            self.seeds.append(seed)
+            load = self.loads.pop(0) if self.loads else 0.0
+            jitter = 1 + 0.001 * (seed % 3)
+            timed = {name: pairs(self.ratio * jitter, creep=self.creep) for name in names}
+            yield ProcessTimes({**timed, CONTROL: pairs(self.control * jitter)}, Load(load, 0.0), 3, 0.0, 80.0)
 
 
-def test_each_pair_gets_its_own_times():
-    found = measure(FakeTime())
-    assert found.fp32_ms == pytest.approx([20.0] * 320)
-    assert found.int8_ms == pytest.approx([5.0] * 320)
-    assert found.threads == 1
+def latency(machine, **more):
+    models = {REFERENCE: b"", "a": b"", "b": b""}
+    return Latency(Job(models, (1,), 1), spawn=machine, **more)
 
 
-def test_the_order_that_is_reported_is_the_order_that_ran():
-    time = FakeTime()
-    found = measure(time, budget_s=0)
-    ran = time.ran[-2 * len(found.int8_first) :]
-    assert tuple(name == "int8" for name in ran[::2]) == found.int8_first
-    assert all(set(pair) == {"fp32", "int8"} for pair in zip(ran[::2], ran[1::2], strict=True))
+def test_few_processes_at_first_and_once_the_extension():
+    machine = Machine()
+    measured = latency(machine)
+    assert len(measured.samples("a").processes) == 5
+    assert measured.can_extend("a")
+    extended = measured.extend("a")
+    assert (len(extended.processes), extended.looks) == (15, 2)
+    assert not measured.can_extend("a")
+    assert measured.samples("a") == extended
+    assert machine.seeds == list(range(15)), "each process has an order of its own"
 
 
-def test_warm_up_goes_on_until_half_a_second_has_passed():
-    assert measure(FakeTime(), 0.020, 0.005).warmup_pairs == 20
-    assert measure(FakeTime(), 2.0, 1.0).warmup_pairs == 5
+def test_models_that_are_asked_for_together_share_their_processes_and_their_control():
+    machine = Machine()
+    measured = latency(machine)
+    first, second = measured.samples("a", ["a", "b"]), measured.samples("b", ["a", "b"])
+    assert machine.asked == [["a", "b"]]
+    assert first.control == second.control
+    measured.extend("b")
+    assert machine.asked[1:] == [["b"]], "only the open question is looked at again"
+    assert len(measured.samples("a").processes) == 5
 
 
-def test_a_slow_model_still_gets_thirty_pairs():
-    assert len(measure(FakeTime(), 9.0, 1.0).fp32_ms) == 30
+def test_a_model_can_be_made_known_later():
+    measured = latency(Machine())
+    measured.samples("a")
+    measured.add("c", b"")
+    assert len(measured.samples("c").processes) == 5
 
 
-@given(st.floats(0, 100), st.floats(0, 100), st.integers(6, 100))
-def test_pair_count_keeps_its_bounds(seconds, budget, fewest):
-    count = pair_count(seconds, budget, fewest)
-    assert count % 2 == 0
-    assert fewest <= count <= max(fewest + 1, MAX_PAIRS)
-    assert count <= fewest + 1 or (count - 2) * seconds <= budget
+def test_a_crowded_process_is_replaced():
+    machine = Machine(loads=[0.0, 0.9, 0.0, 0.9])
+    found = latency(machine).samples("a")
+    assert len(machine.seeds) == 7
+    assert len(found.processes) == 5
+    assert not found.unfit
 
 
-@given(st.integers(3, 100), st.integers(0, 1000))
-def test_orders_are_balanced_and_seeded(half, seed):
-    orders = pair_orders(2 * half, seed)
-    assert sum(orders) == half
-    assert orders == pair_orders(2 * half, seed)
+def test_a_crowded_machine_is_given_up_and_said_so():
+    machine = Machine(loads=[0.0, 0.6, 0.6, 0.6])
+    measured = latency(machine, protocol=Protocol(processes=5, crowded=2))
+    found = measured.samples("a")
+    assert len(machine.seeds) == 4
+    assert found.unfit == "other programs used 60 % of the CPUs"
+    assert len(found.processes) == 4, "what was timed is shown all the same"
+    assert not measured.can_extend("a")
 
 
-def test_orders_are_neither_alternating_nor_blocked():
-    orders = pair_orders(100, seed=0)
-    changes = sum(a != b for a, b in pairwise(orders))
-    assert 30 < changes < 70
-
-
-def test_progress_sees_every_pair():
+def test_progress_sees_every_process():
     seen = []
 
     def progress(items, title, total):
-        seen.append((title, total))
+        items = list(items)
+        seen.append((title, total, len(items)))
         yield from items
 
-    found = measure(FakeTime(), progress=progress)
-    assert seen == [("latency", len(found.fp32_ms))]
+    latency(Machine(), progress=progress).samples("a", ["b"])
+    assert seen == [("latency of a, b", 5, 5)]
 
 
-def failing(example):
-    raise RuntimeError("expected 3 channels\nand a long trace")
+def test_a_control_that_is_off_makes_all_else_unfit():
+    assert latency(Machine(control=1.1)).samples("a").unfit == "fp32 timed against itself came out as 1.101"
+    assert not latency(Machine(control=1.02)).samples("a").unfit
 
 
-def interrupted(example):
-    raise KeyboardInterrupt
+def test_a_ratio_that_has_not_settled_is_unfit():
+    assert "the ratio moved by +1" in latency(Machine(creep=0.06)).samples("a").unfit
+    assert not latency(Machine(creep=0.01)).samples("a").unfit
 
 
-@pytest.mark.parametrize(("model", "error"), [(failing, MeasurementError), (interrupted, KeyboardInterrupt)])
-@pytest.mark.parametrize("collecting", [True, False])
-def test_threads_and_gc_are_given_back_when_a_model_fails(model, error, collecting):
-    threads = torch.get_num_threads()
-    was_on = gc.isenabled()
-    (gc.enable if collecting else gc.disable)()
-    try:
-        with pytest.raises(error):
-            measure_latency(model, model, lambda: torch.zeros(1), threads=threads + 1)
-        assert gc.isenabled() is collecting
-        assert torch.get_num_threads() == threads
-        assert not torch.is_inference_mode_enabled()
-    finally:
-        (gc.enable if was_on else gc.disable)()
+def test_a_wild_control_is_not_taken_for_one_that_is_surely_off():
+    assert not samples([0.5] * 3, control=(0.5, 1.0, 2.2)).unfit
 
 
-def test_models_run_pinned_without_gc_and_without_gradients():
-    states = []
-
-    def forward(example):
-        states.append((torch.get_num_threads(), gc.isenabled(), torch.is_inference_mode_enabled()))
-        time.now += 1.0
-
-    time, before = FakeTime(), torch.get_num_threads()
-    measure_latency(forward, forward, lambda: torch.zeros(1), threads=before + 1, clock=time.clock)
-    assert set(states) == {(before + 1, False, True)}
-    assert torch.get_num_threads() == before
-
-
-def test_the_context_managers_nest():
-    before, was_on = torch.get_num_threads(), gc.isenabled()
-    with pinned_threads(before + 2), resting_gc(), pinned_threads(before + 1), resting_gc():
-        assert torch.get_num_threads() == before + 1
-    assert (torch.get_num_threads(), gc.isenabled()) == (before, was_on)
-
-
-def test_a_refused_input_is_one_sentence_with_its_shape():
-    with pytest.raises(MeasurementError, match=r"the fp32 model refuses an input of shape \(1,\)") as caught:
-        measure_latency(failing, failing, lambda: torch.zeros(1), threads=1)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("more", [{"threads": 0}, {"min_pairs": 5}])
-def test_impossible_requests_are_refused(more):
-    with pytest.raises(UsageError, match="cannot be measured"):
-        measure(FakeTime(), **more)
-
-
-def test_a_clock_that_stands_still_is_refused():
-    with pytest.raises(MeasurementError, match="not a positive number"):
-        measure(FakeTime(), 0.0, 0.0)
-
-
-@pytest.mark.parametrize(("fp32", "int8"), [((1.0,), ()), ((math.nan,), (1.0,)), ((1.0,), (-1.0,))])
-def test_broken_samples_are_refused(fp32, int8):
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Pairs((), (), (), ()),
+        Pairs((1.0,), (), (), ()),
+        Pairs((math.nan,), (1.0,), (True,), (1.0,)),
+        Pairs((1.0,), (-1.0,), (True,), (1.0,)),
+        Pairs((0.0,), (1.0,), (True,), (1.0,)),
+    ],
+)
+def test_broken_samples_are_refused(broken):
     with pytest.raises(MeasurementError):
-        samples(fp32, int8)
+        LatencySamples((broken,), 1)
+    with pytest.raises(MeasurementError):
+        LatencySamples((pairs(0.5),), 1, control=(broken,))
+
+
+def test_the_statistic_is_one_median_a_process():
+    wild = Pairs((10.0, 10.0, 10.0), (5.0, 5.0, 5000.0), ORDER, (1.0,) * 3)
+    assert median_log_ratio(wild) == pytest.approx(math.log(0.5))
+    assert samples([wild, wild]).log_ratio.value == pytest.approx(math.log(0.5))
 
 
 def test_measurements_by_hand():
-    found = to_measurements(samples([10.0] * 30, [5.0 + i / 10 for i in range(30)], load_average=0.5))
+    logs = [-0.70, -0.72, -0.68, -0.71, -0.69]
+    found = to_measurements(samples([math.exp(x) for x in logs], control=(1.0, 1.01, 0.99)))
     ratio = found["latency_ratio"]
-    # Order statistics 10 and 21 of 30; the median of logs is the geometric mean of the middle two.
-    assert ratio.value == pytest.approx(math.sqrt(0.64 * 0.65))
-    assert (ratio.low, ratio.high) == pytest.approx((0.59, 0.70))
-    assert ratio.samples == 30
-    assert ratio.details["load_average"] == 0.5
-    assert found["latency_fp32_ms"].value == 10.0
-    assert found["latency_int8_ms"].value == pytest.approx(6.45)
+    half = 2.7764 * math.sqrt(0.001 / 4 / 5)
+    assert ratio.value == pytest.approx(math.exp(-0.70))
+    assert (ratio.low, ratio.high) == pytest.approx((math.exp(-0.70 - half), math.exp(-0.70 + half)), rel=1e-4)
+    assert ratio.samples == 15
+    assert (ratio.details["processes"], ratio.details["looks"]) == (5, 1)
+    assert found["latency_fp32_ms"].value == pytest.approx(10.0)
+    assert found["latency_int8_ms"].value == pytest.approx(10 * math.exp(-0.70))
+    assert found["latency_int8_ms"].details["processes"] == 5
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=6, max_size=60))
-def test_the_ratio_of_swapped_models_is_the_inverse(pairs):
-    fp32, int8 = zip(*pairs, strict=True)
-    there = to_measurements(samples(fp32, int8))["latency_ratio"]
-    back = to_measurements(samples(int8, fp32))["latency_ratio"]
+def test_the_noise_floor_is_the_farther_end_of_the_controls_interval():
+    found = samples([0.5] * 3, control=(1.0, 1.02, 1.01))
+    low, high = found.control_log_ratio.interval()
+    assert noise_floor(found) == pytest.approx(math.exp(max(-low, high)) - 1)
+    assert to_measurements(found)["latency_ratio"].details["noise_floor_percent"] == pytest.approx(
+        100 * noise_floor(found)
+    )
+    assert noise_floor(samples([0.5], control=(1.0,))) is None
+
+
+def test_one_process_has_no_interval_and_says_why():
+    found = to_measurements(one_process(pairs(0.5), 1, "the model cannot be stored"))["latency_ratio"]
+    assert (found.low, found.high) == (None, None)
+    assert found.details["unfit"] == "it was timed in one process only, because the model cannot be stored"
+
+
+def test_eager_is_a_median():
+    assert eager((3.0, 1.0, 2.0))["latency_eager_ms"].value == 2.0
+
+
+@given(st.lists(ratios, min_size=2, max_size=20))
+def test_the_ratio_of_swapped_models_is_the_inverse(found):
+    def swapped(p):
+        return Pairs(p.variant_ms, p.reference_ms, p.variant_first, p.cpu_share)
+
+    there = to_measurements(samples(found))["latency_ratio"]
+    back = to_measurements(samples([swapped(pairs(r)) for r in found]))["latency_ratio"]
     assert back.value == pytest.approx(1 / there.value)
     assert (back.low, back.high) == pytest.approx((1 / there.high, 1 / there.low))
 
 
-def test_a_ratio_that_creeps_is_flagged_and_a_noisy_one_is_not():
-    creeping = samples([10.0] * 60, [5.0 + 0.05 * i for i in range(60)])
-    assert creeping.drifted
-    assert creeping.drift == pytest.approx(7.475 / 5.475 - 1, rel=1e-3)
-    noisy = samples([10.0] * 60, [5.0 + (i * 37 % 60) / 20 for i in range(60)])
-    assert not noisy.drifted
-    assert to_measurements(creeping)["latency_ratio"].details["drifted"] == "yes"
-
-
-def test_slow_spells_that_hit_both_models_leave_the_ratio_alone():
-    spell = [1.8 if 10 < i < 40 else 1.0 for i in range(60)]
-    found = to_measurements(samples([10 * s for s in spell], [4 * s for s in spell]))["latency_ratio"]
-    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+@given(st.lists(ratios, min_size=2, max_size=20), st.floats(0.1, 10))
+def test_a_machine_that_is_slower_altogether_changes_no_ratio(found, slower):
+    as_is = to_measurements(samples([pairs(r) for r in found]))["latency_ratio"]
+    slow = to_measurements(samples([pairs(r, fp32=10 * slower) for r in found]))["latency_ratio"]
+    assert slow.value == pytest.approx(as_is.value)
+    assert slow.low <= slow.value <= slow.high

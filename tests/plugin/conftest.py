@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
+from plugin.clockwork import Clockwork
 from plugin.project import Project
 
 
@@ -12,6 +15,8 @@ def _heavy() -> None:
     """Import what the inner runs need: modules first met in an inner run are forgotten when it ends."""
     import torchvision  # noqa: F401
     from torch import _dynamo, fx  # noqa: F401
+
+    from pytest_ptq import engine, timing  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +31,15 @@ def project(_heavy: None, pytester: pytest.Pytester) -> Project:
     return Project(pytester)
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency with as few pairs as it takes to have an interval; what is timed does not matter here."""
-    monkeypatch.setattr("pytest_ptq.measure.latency.MAX_PAIRS", 10)
-    monkeypatch.setattr("pytest_ptq.measure.latency.WARMUP_S", 0.0)
+@pytest.fixture(autouse=True)
+def clockwork(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clockwork]:
+    """Inner runs in this process start no others to time models; `clockwork(...)` chooses the times they see."""
+
+    def wind(*int8_ms: Sequence[float], **more: float) -> Clockwork:
+        made = Clockwork(*int8_ms, **more)
+        monkeypatch.setattr("pytest_ptq.measure.latency._spawn", made)
+        monkeypatch.setattr("pytest_ptq.timing.time_alone", lambda *_, **__: (2.0, 2.0))
+        return made
+
+    wind()
+    return wind

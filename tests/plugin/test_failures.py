@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
+from plugin.clockwork import Clockwork
 from plugin.project import Project, machine_key, output
 
 
@@ -63,14 +65,8 @@ def test_what_another_machine_recorded_is_not_judged(project: Project) -> None:
     project.gates().assert_outcomes(passed=3)
 
 
-def test_an_inconclusive_latency_fails_under_strict_only(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_ptq.measure.latency import LatencySamples
-
-    def samples(*_: object, **__: object) -> LatencySamples:
-        int8 = (0.4, 0.6) * 15
-        return LatencySamples((1.0,) * 30, int8, (True,) * 30, threads=1, warmup_pairs=0)
-
-    monkeypatch.setattr("pytest_ptq.measure.latency.measure_latency", samples)
+def test_an_inconclusive_latency_fails_under_strict_only(project: Project, clockwork: Callable[..., Clockwork]) -> None:
+    clockwork([0.45] * 6, [0.55] * 6)
     project.limits(latency_ratio=0.5)
     args = ("--ptq-metrics", "latency", "--ptq-qconfig", "x86")
     lenient = project.run(*args)

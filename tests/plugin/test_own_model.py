@@ -69,7 +69,7 @@ def test_my_model(ptq_check, model, loader):
     )
 
 
-def test_latency_of_ones_own(project: Project, hasty: None) -> None:
+def test_latency_of_ones_own(project: Project) -> None:
     project.tests(
         MODEL
         + """

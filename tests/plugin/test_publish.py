@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from plugin.clockwork import Clockwork
 from plugin.project import Project, output
 from pytest_ptq.plugin.publish import ReplayTimer
 
 ONE = ("--ptq-metrics", "latency", "--ptq-qconfig", "x86")
 
 
-@pytest.fixture(autouse=True)
-def _samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latencies that are known beforehand: int8 takes 0.1, 0.2, ... ms and fp32 twice as long."""
-    from pytest_ptq.measure.latency import LatencySamples
+INT8_MS = [[0.5, 0.4, 0.5], [0.51, 0.4, 0.51], [0.49, 0.4, 0.49], [0.5, 0.4, 0.5], [0.5, 0.4, 0.5]]
 
-    int8 = tuple((1 + i) / 10 for i in range(30))
-    found = LatencySamples(tuple(2 * ms for ms in int8), int8, (True, False) * 15, threads=1, warmup_pairs=5)
-    monkeypatch.setattr("pytest_ptq.measure.latency.measure_latency", lambda *_, **__: found)
+
+@pytest.fixture(autouse=True)
+def _samples(clockwork: Callable[..., Clockwork]) -> None:
+    """Latencies that are known beforehand, with fp32 at 1 ms: a ratio of 0.5."""
+    clockwork(*INT8_MS)
 
 
 def benchmarks(path: Any) -> list[dict[str, Any]]:
@@ -33,12 +34,13 @@ def test_the_json_holds_the_samples(project: Project) -> None:
     (found,) = benchmarks(project.path / "b.json")
     assert found["fullname"] == "suites/tiny.py::test_latency[x86]"
     assert (found["param"], found["group"]) == ("x86", "tiny int8 latency")
-    assert found["stats"]["data"] == [(1 + i) / 10 / 1000 for i in range(30)]
+    assert found["stats"]["data"] == [ms / 1000 for times in INT8_MS for ms in times]
     extra = found["extra_info"]
-    assert extra["fp32_ms"] == [(1 + i) / 5 for i in range(30)]
-    assert extra["latency_ratio"] == pytest.approx(0.5)
+    assert extra["fp32_ms"] == [1.0] * 15
+    assert extra["latency_ratio"] == pytest.approx(0.5, abs=1e-3)
     assert extra["latency_ratio_low"] <= 0.5 <= extra["latency_ratio_high"]
-    assert (extra["latency_ratio_samples"], extra["threads"]) == (30, 1)
+    assert (extra["latency_ratio_samples"], extra["threads"]) == (15, 1)
+    assert extra["process_of"] == [i // 3 for i in range(15)]
 
 
 def test_a_failed_gate_is_published_too(project: Project) -> None:
@@ -80,7 +82,7 @@ def test_what_cannot_be_measured_is_not_published(project: Project, monkeypatch:
     def refuse(*_: object, **__: object) -> None:
         raise MeasurementError("the int8 model refuses an input")
 
-    monkeypatch.setattr("pytest_ptq.measure.latency.measure_latency", refuse)
+    monkeypatch.setattr("pytest_ptq.measure.latency._spawn", refuse)
     result = project.run(*ONE, "-W", "error")
     result.assert_outcomes(failed=1)
     assert "the int8 model refuses an input" in result.stdout.str()

@@ -71,6 +71,17 @@ def test_failed_rewrites_what_failed_and_still_fails(project: Project) -> None:
     project.gates().assert_outcomes(passed=3)
 
 
+def test_failed_writes_no_limits(project: Project) -> None:
+    stale(project)
+    text = project.baseline.read_text(encoding="utf-8").replace('"accuracy_drop_pp"', '"top5_drop_pp"')
+    project.baseline.write_text(text, encoding="utf-8")
+    result = project.gates("--ptq-update-baseline", "failed")
+    result.assert_outcomes(passed=1, failed=2)
+    assert "accuracy_drop_pp" not in entry(project)["limits"]["x86"]
+    assert "value" in values(project)["accuracy_drop_pp"]
+    assert "no limit is set for accuracy drop" in result.stdout.str()
+
+
 def test_all_rewrites_and_passes(project: Project) -> None:
     stale(project)
     result = project.gates("--ptq-update-baseline", "all")

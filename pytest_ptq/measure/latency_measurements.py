@@ -1,0 +1,95 @@
+"""Latency samples -> measurements: milliseconds, the ratio int8/fp32 with its interval, and what speaks against it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from pytest_ptq.measure.latency import LatencySamples, noise_floor
+from pytest_ptq.measure.pairs import Pairs
+from pytest_ptq.metrics import (
+    LATENCY_EAGER,
+    LATENCY_FP32,
+    LATENCY_INT8,
+    LATENCY_RATIO,
+    LOOKS,
+    NOISE_FLOOR,
+    PROBE,
+    PROCESSES,
+    STANDARD_ERROR,
+    UNFIT,
+    Measurement,
+    Metric,
+)
+from pytest_ptq.student import Mean, mean_of
+
+Details = dict[str, float | int | str]
+
+
+def to_measurements(samples: LatencySamples) -> dict[str, Measurement]:
+    """Median latencies in ms and the ratio int8/fp32, keyed by metric, with 95 % intervals across processes.
+
+    The ratio is exp(mean over processes of the median log ratio of their pairs). Without an interval when there is
+    only one process.
+    """
+    ratio = samples.log_ratio
+    low, high = _ends(ratio)
+    fp32 = [pairs.reference_ms for pairs in samples.processes]
+    int8 = [pairs.variant_ms for pairs in samples.processes]
+    measured = Measurement(
+        LATENCY_RATIO, math.exp(ratio.value), low, high, samples=_count(fp32), details=_details(samples)
+    )
+    return {
+        LATENCY_FP32.key: _median_ms(LATENCY_FP32, fp32),
+        LATENCY_INT8.key: _median_ms(LATENCY_INT8, int8),
+        LATENCY_RATIO.key: measured,
+    }
+
+
+def eager(times_ms: tuple[float, ...]) -> dict[str, Measurement]:
+    """The median of the plain eager model's times, keyed by metric; nothing is judged by it."""
+    return {LATENCY_EAGER.key: Measurement(LATENCY_EAGER, median(times_ms), samples=len(times_ms))}
+
+
+def _median_ms(metric: Metric, times: Sequence[tuple[float, ...]]) -> Measurement:
+    """The geometric mean over processes of their medians, and its interval."""
+    logs = mean_of([math.log(median(process)) for process in times])
+    low, high = _ends(logs)
+    return Measurement(metric, math.exp(logs.value), low, high, samples=_count(times), details={PROCESSES: logs.count})
+
+
+def _ends(mean: Mean) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of what `mean` is the mean log of; one value has none."""
+    if mean.count < 2:
+        return None, None
+    low, high = mean.interval()
+    return math.exp(low), math.exp(high)
+
+
+def _count(times: Sequence[tuple[float, ...]]) -> int:
+    return sum(map(len, times))
+
+
+def _details(samples: LatencySamples) -> Details:
+    ratio, control, drift = samples.log_ratio, samples.control_log_ratio, samples.drift
+    details: Details = {PROCESSES: ratio.count, LOOKS: samples.looks, "threads": samples.threads}
+    if ratio.count > 1:
+        details[STANDARD_ERROR] = ratio.standard_error
+    floor = noise_floor(samples)
+    if control is not None and floor is not None:
+        details["fp32_against_itself"] = math.exp(control.value)
+        details[NOISE_FLOOR] = 100 * floor
+    details["drift_percent"] = 100 * math.expm1(drift.value)
+    details["other_load_percent"] = 100 * samples.other_load
+    details["steal_percent"] = 100 * samples.steal
+    if samples.probe_us > 0:
+        details[PROBE] = samples.probe_us
+    if samples.unfit:
+        details[UNFIT] = samples.unfit
+    return details
+
+
+def one_process(pairs: Pairs, threads: int, why: str) -> LatencySamples:
+    """Samples of a model that no other process could be given: nothing is judged by them."""
+    return LatencySamples((pairs,), threads, unfit=f"it was timed in one process only, because {why}")

@@ -1,0 +1,81 @@
+"""A fresh process that times int8 models against fp32 and ends: `python -m pytest_ptq.worker`, run by the runner.
+
+It speaks lines of JSON: reads a job, answers that it is ready, waits for the word to go, and answers with what it
+timed. Models come as files that `engine.save` wrote. It ends with its parent, however that one ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from pytest_ptq.errors import PTQError
+from pytest_ptq.measure.pairs import Pace, ProcessTimes, time_pairs
+from pytest_ptq.measure.processes import CONTROL, GO, REFERENCE, to_wire
+
+Loader = Callable[[Mapping[str, str]], dict[str, Any]]
+"""Paths of stored models by name -> models by name, REFERENCE among them."""
+
+
+def main(load: Loader | None = None) -> None:
+    """Do one job. `load` makes the models in place of `load_models`: for whoever wants to time something else."""
+    answers = _own_stdout()
+    job = json.loads(sys.stdin.buffer.readline())
+    told = threading.Event()
+    threading.Thread(target=_listen, args=(told,), daemon=True).start()
+    try:
+        models = (load or load_models)(job["files"])
+        _answer(answers, {"ready": True})
+        told.wait()
+        times = _measure(job, models)
+        _answer(answers, {"times": to_wire(times)})
+    except PTQError as error:
+        found = {"message": error.message, "place": error.place, "remedy": error.remedy}
+        _answer(answers, {"error": found})
+    # At once: taking hundreds of megabytes of weights down would only keep the next process waiting.
+    os._exit(0)
+
+
+def _own_stdout() -> BinaryIO:
+    """Answers go where standard output went; whatever else prints there goes to standard error from now on."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def _listen(told: threading.Event) -> None:
+    """Wait for the word to go; and end this process when its parent is gone, even in the middle of an inference."""
+    for line in sys.stdin.buffer:
+        if line == GO:
+            told.set()
+    os._exit(1)
+
+
+def _answer(answers: BinaryIO, value: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(value).encode() + b"\n")
+    answers.flush()
+
+
+def load_models(files: Mapping[str, str]) -> dict[str, Any]:
+    """The reference, frozen, once more as the control, and every variant."""
+    from pytest_ptq.engine import freeze, load
+
+    models: dict[str, Any] = {REFERENCE: freeze(load(files[REFERENCE])), CONTROL: freeze(load(files[REFERENCE]))}
+    models.update((name, load(path)) for name, path in files.items() if name != REFERENCE)
+    return models
+
+
+def _measure(job: Mapping[str, Any], models: dict[str, Any]) -> ProcessTimes:
+    import torch
+
+    example = torch.rand(job["shape"], generator=torch.Generator().manual_seed(0))
+    reference = models.pop(REFERENCE)
+    return time_pairs(reference, models, example, threads=job["threads"], seed=job["seed"], pace=Pace(**job["pace"]))
+
+
+if __name__ == "__main__":
+    main()
