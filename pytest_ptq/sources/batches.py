@@ -70,6 +70,11 @@ class LoadedBatches:
         """Pairs of model input and labels."""
         return _view(self._evaluation, self._calibration, _pair)
 
+    def calibration_labels(self) -> list[int] | None:
+        """The class of each calibration image, where the loader gave labels beside them; None before the first pass."""
+        labels = self._calibration.labels
+        return None if not labels or None in labels else [label for batch in labels for label in batch or ()]
+
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
         """SHA-256 of each image's bytes; reads both loaders."""
         return _hashes(self._calibration), _hashes(self._evaluation)
@@ -87,6 +92,8 @@ class _Replayed:
         self.seen: list[tuple[str, ...]] = []
         self.positions: dict[str, tuple[int, int]] = {}
         """Batch and place in it of each image, where it was first met."""
+        self.labels: list[list[int] | None] = []
+        """Of each batch, where it is a pair of input and integer labels (N,)."""
 
     def open(self) -> Iterable[Any]:
         # A DataLoader is not callable; an iterable that also is one (a dataset object) is meant as an iterable.
@@ -96,9 +103,10 @@ class _Replayed:
             raise DataError(f"the callable returns a {type(opened).__name__}", place=self.place, remedy=RELOADABLE)
         return opened  # type: ignore[no-any-return]
 
-    def remember(self, index: int, hashes: tuple[str, ...]) -> None:
+    def remember(self, index: int, hashes: tuple[str, ...], item: Any) -> None:
         if index == len(self.seen):
             self.seen.append(hashes)
+            self.labels.append(_classes(item, len(hashes)))
             for place, fingerprint in enumerate(hashes):
                 self.positions.setdefault(fingerprint, (index, place))
         elif self.seen[index] != hashes:
@@ -131,7 +139,7 @@ class _View:
         for index, item in batches:
             place = f"{self._own.place} batch {index}"
             hashes = _hash_images(_input_only(item, place))
-            self._own.remember(index, hashes)
+            self._own.remember(index, hashes, item)
             if any(fingerprint in self._other.positions for fingerprint in hashes):
                 self._refuse_shared(index, hashes, batches)
             yield self._unpack(item, place)
@@ -236,6 +244,15 @@ def _pair(item: Any, place: str) -> tuple[Tensor, Any]:
         raise DataError("the batch is no pair of input and labels", place=place, remedy="Give (input, labels).")
     # What the labels are is for those to say who use them: classes, maps, boxes.
     return _tensor(item[0], "the input", place), item[1]
+
+
+def _classes(item: Any, images: int) -> list[int] | None:
+    import torch
+
+    labels = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
+    if not isinstance(labels, torch.Tensor) or labels.shape != (images,) or labels.dtype.is_floating_point:
+        return None
+    return [int(label) for label in labels]
 
 
 def _tensor(value: Any, what: str, place: str) -> Tensor:

@@ -206,3 +206,26 @@ def test_what_is_no_loader_at_all_is_refused() -> None:
         Batches(3, pairs()).load()  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="take no argument"):
         Batches(CALIBRATION, pairs()).load("DIR")
+
+
+@pytest.mark.parametrize(
+    ("second", "labels"),
+    [
+        (torch.tensor([3, 1, 3, 0]), [3, 1, 3, 0]),
+        (torch.zeros(4), None),
+        (torch.zeros(4, 2).long(), None),
+        ([0, 1, 2, 3], None),
+    ],
+)
+def test_labels_beside_calibration_images_are_kept(second: object, labels: list[int] | None) -> None:
+    data = Batches([(images(0), second)], pairs()).load()
+    assert data.calibration_labels() is None, "nothing has gone by yet"
+    for _ in range(2):
+        list(data.calibration())
+        assert data.calibration_labels() == labels
+
+
+def test_calibration_batches_that_are_bare_inputs_have_no_labels() -> None:
+    data = Batches([(images(0), torch.zeros(4).long()), images(4)], pairs()).load()
+    list(data.calibration())
+    assert data.calibration_labels() is None

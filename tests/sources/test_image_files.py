@@ -14,6 +14,7 @@ from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.functional import InterpolationMode
 
 from pytest_ptq.errors import DataError, UnknownNameError, UsageError
+from pytest_ptq.sources import ImageFolder
 from pytest_ptq.sources.image_files import FileImages, ImageFiles, Labelled, images_below
 
 
@@ -144,6 +145,16 @@ def test_one_content_under_two_names_is_refused(tmp_path: Path, draw) -> None:
     shutil.copyfile(tmp_path / "000.png", tmp_path / "copy.png")
     with pytest.raises(DataError, match=r"000\.png \(calibration\) and .*copy\.png \(evaluation\)"):
         FileImages(ImageFiles(), images[:2], [*images[2:], Labelled(tmp_path / "copy.png", 0)], "x")
+
+
+def test_shared_files_are_counted(tmp_path: Path, draw) -> None:
+    for n in range(3):
+        source = draw(tmp_path / "calibration" / f"{n}.png", n)
+        copy = tmp_path / "evaluation" / "cat" / f"copy{n}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes())
+    with pytest.raises(DataError, match=r"hold the same image, and so do 2 more pairs"):
+        ImageFolder(calibration=3).load(str(tmp_path))
 
 
 def test_files_of_one_size_and_different_content_are_accepted(tmp_path: Path) -> None:
