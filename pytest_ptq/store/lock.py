@@ -30,7 +30,8 @@ def locked(folder: Path, timeout_s: float | None = None) -> Iterator[None]:
         timeout_s: how long to wait, in seconds; None means TIMEOUT_S.
 
     Raises:
-        BaselineError: somebody else held it all that time. OSError: the folder cannot be opened or locked.
+        BaselineError: somebody else held it all that time, or the file system has no locks.
+        OSError: the folder cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -47,7 +48,9 @@ def _wait(descriptor: int, folder: Path, timeout_s: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
-                raise
+                message = f"the folder cannot be locked ({error.strerror})"
+                remedy = "Nothing was changed. Update on a local disk with --ptq-baseline-dir, and copy the file."
+                raise BaselineError(message, place=str(folder), remedy=remedy) from error
         else:
             return
         if time.monotonic() >= end:
