@@ -17,6 +17,8 @@ from pytest_ptq.plugin.options import Settings, Update
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.qconfig import QConfig
+from pytest_ptq.store.baseline_format import SCHEMA
+from pytest_ptq.store.baseline_upgrade import NOTES
 from pytest_ptq.store.baselines import Baselines, baseline_path, shown
 from pytest_ptq.store.diff import changes
 from pytest_ptq.store.provenance import Provenance, provenance
@@ -145,7 +147,7 @@ class Book:
         name = _relative(done.after.path, self._root)
         if not done.wrote:
             return [f"baseline {name} says so already: nothing to write"]
-        lines: list[str] = []
+        lines = [f"baseline {NOTES[step]}" for step in range(done.before.schema, SCHEMA)]
         for (data, qconfig), found in _grouped(results).items():
             lines += changes(done.before, done.after, data, self._machine_key, qconfig, found)
         return [*lines, f"baseline written to {name}"]

@@ -44,3 +44,8 @@ def _without_latencies(entry: Mapping[str, Any]) -> Tree:
 
 STEPS: Mapping[int, Callable[[Tree], Tree]] = {1: _from_1}
 """The step from each schema to the next."""
+
+NOTES: Mapping[int, str] = {
+    1: "upgraded from schema 1 to 2: recorded latencies are left out, they were measured in a single process",
+}
+"""What an update says of each step."""

@@ -44,6 +44,8 @@ class Baselines:
     suite: str
     metrics: Collection[str] = field(repr=False)
     _located: Located = field(repr=False)
+    schema: int = SCHEMA
+    """That of the file as it was read; what is written is of SCHEMA."""
 
     @classmethod
     def read(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:
@@ -83,7 +85,8 @@ class Baselines:
             place = f"{shown(path)}:{located.lines.get(fault.path, 1)}"
             raise BaselineError(fault.message, place=place, remedy=fault.remedy or CORRECT) from fault
         # Whatever the upgrade keeps still stands on the line it stood on.
-        return cls(path, located.value["suite"], metrics, Located(upgraded(located.value), located.lines))
+        tree = located.value
+        return cls(path, tree["suite"], metrics, Located(upgraded(tree), located.lines), tree["schema"])
 
     @classmethod
     def empty(cls, path: Path, metrics: Collection[str] = METRICS) -> Baselines:

@@ -155,8 +155,12 @@ def test_a_file_of_the_first_schema_is_upgraded_on_update_only(project: Project)
     project.baseline.write_text(text, encoding="utf-8")
     project.gates().assert_outcomes(passed=2, failed=1)
     assert project.baseline.read_text(encoding="utf-8") == text
-    project.gates("--ptq-update-baseline", "all").assert_outcomes(passed=3)
+    note = "baseline upgraded from schema 1 to 2: *"
+    result = project.gates("--ptq-update-baseline", "all")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines([note])
     assert json.loads(project.baseline.read_text(encoding="utf-8"))["schema"] == 2
+    project.gates("--ptq-update-baseline", "all").stdout.no_fnmatch_line(note)
     assert "latency_ratio" not in values(project)
 
 

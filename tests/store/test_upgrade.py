@@ -6,7 +6,7 @@ import pytest
 
 from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import ACCURACY_DROP, LATENCY_FP32, LATENCY_RATIO, Measurement
-from pytest_ptq.store.baseline_upgrade import STEPS
+from pytest_ptq.store.baseline_upgrade import NOTES, STEPS
 from pytest_ptq.store.baselines import SCHEMA, Baselines
 
 KEY = "avx2/onednn/2t/torch2.15"
@@ -70,10 +70,13 @@ def test_limits_on_latency_stay_on_their_lines(path):
 def test_reading_changes_no_file_and_writing_upgrades_it(path):
     before = path.read_text()
     baselines = Baselines.read(path)
+    assert baselines.schema == 1
     assert path.read_text() == before
     baselines.with_recorded("embedded", KEY, "x86", [Measurement(LATENCY_RATIO, 0.5, details={"processes": 3})]).write()
     assert json.loads(path.read_text())["schema"] == 2
-    assert Baselines.read(path).recorded("embedded", KEY, "x86", LATENCY_RATIO).value == 0.5
+    again = Baselines.read(path)
+    assert again.schema == 2
+    assert again.recorded("embedded", KEY, "x86", LATENCY_RATIO).value == 0.5
 
 
 @pytest.mark.parametrize("entry", ['{"value": "fast"}', '{"value": 9, "low": 1, "high": 2}', '{"value": 1, "ms": 2}'])
@@ -86,4 +89,4 @@ def test_what_is_left_out_must_not_be_damaged_either(path, entry):
 
 
 def test_every_older_schema_has_its_step():
-    assert sorted(STEPS) == list(range(1, SCHEMA))
+    assert sorted(STEPS) == sorted(NOTES) == list(range(1, SCHEMA))
