@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 
 import pytest
 
@@ -42,14 +43,14 @@ def finish(session: PTQSession, exitstatus: int) -> None:
 
 
 def _write(session: PTQSession) -> None:
-    try:
-        record = run_record(session)
-        path = write_record(session.settings.history, record)
-        session.notes.append(f"run record: {path}")
-        if session.settings.json is not None:
-            session.notes.append(f"run record: {export_record(session.settings.json, record)}")
-    except PTQError as error:
-        session.problems.append(str(error))
+    record, settings = run_record(session), session.settings
+    writers = [partial(write_record, settings.history, record)]
+    writers += [partial(export_record, settings.json, record)] if settings.json is not None else []
+    for write in writers:
+        try:
+            session.notes.append(f"run record: {write()}")
+        except PTQError as error:
+            session.problems.append(str(error))
     failed = [result for result in session.results if result.fails(strict=session.settings.strict)]
     lines, problems = session.book.update(session.results, failed)
     session.notes += lines

@@ -162,3 +162,9 @@ def test_the_record_goes_to_a_file_of_choice_as_well(project: Project) -> None:
     result = project.gates("--ptq-json", "run.json")
     assert json.loads((project.path / "run.json").read_text(encoding="utf-8")) == project.records()[0]
     result.stdout.fnmatch_lines(["run record: *run.json"])
+
+
+def test_a_history_that_cannot_be_written_does_not_take_the_file_along(project: Project) -> None:
+    (project.path / "file").write_text("", encoding="utf-8")
+    assert project.gates("--ptq-history=file/h", "--ptq-json=run.json").ret == pytest.ExitCode.TESTS_FAILED
+    assert json.loads((project.path / "run.json").read_text(encoding="utf-8"))["results"]
