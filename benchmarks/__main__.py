@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from benchmarks import clipping
+from benchmarks import clipping, gates
 from pytest_ptq.measure.machine import describe_machine
 
-TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table}
+TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table, "gates": gates.table}
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ class Baselines:
         if entry is None:
             return None
         value, low, high = (None if entry.get(key) is None else float(entry[key]) for key in NUMBERS)
-        details = {key: entry[key] for key in ("processes", *TEXTS) if key in entry}
+        details = {key: entry[key] for key in (*COUNTS[1:], *TEXTS) if key in entry}
         return Measurement(metric, float(value or 0.0), low, high, entry.get("samples"), details)
 
     def machine_keys(self, data: str) -> tuple[str, ...]:
@@ -228,8 +228,7 @@ def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str,
             entry[key] = round(number) if digits == 0 else round(number, digits + 3) + 0.0
     if measurement.samples is not None:
         entry["samples"] = measurement.samples
-    if "processes" in measurement.details:
-        entry["processes"] = int(measurement.details["processes"])
+    entry.update((key, round(float(measurement.details[key]))) for key in COUNTS[1:] if key in measurement.details)
     if provenance is not None:
         entry["date"] = provenance.date
         if provenance.commit is not None:

@@ -186,13 +186,21 @@ def test_expected_failures_outlive_an_update_in_their_order(path):
 
 
 def test_the_number_of_processes_is_kept(path):
-    ratio = Measurement(LATENCY_RATIO, 0.5, 0.4, 0.6, samples=900, details={"processes": 5, "load": 0.1})
+    ratio = Measurement(
+        LATENCY_RATIO, 0.5, 0.4, 0.6, samples=900, details={"processes": 5, "probe_us": 80.4, "load": 0.1}
+    )
     made = Baselines.read(path).with_recorded("embedded", KEY, "x86", [ratio], MADE)
     entry = json.loads(made.text)["data"]["embedded"]["recorded"][KEY]["x86"]["latency_ratio"]
-    assert entry["processes"] == 5
-    assert list(entry)[:5] == ["value", "low", "high", "samples", "processes"]
+    assert (entry["processes"], entry["probe_us"]) == (5, 80)
+    assert list(entry)[:6] == ["value", "low", "high", "samples", "processes", "probe_us"]
     found = made.recorded("embedded", KEY, "x86", LATENCY_RATIO)
-    assert found.details == {"processes": 5, "date": "2026-01-31", "commit": "0123abc", "versions": "torch 2.15.0"}
+    assert found.details == {
+        "processes": 5,
+        "probe_us": 80,
+        "date": "2026-01-31",
+        "commit": "0123abc",
+        "versions": "torch 2.15.0",
+    }
     more = Measurement(LATENCY_RATIO, 0.5, 0.4, 0.6, samples=900, details={"processes": 9})
     again = made.with_recorded("embedded", KEY, "x86", [more], MADE)
     assert again.recorded("embedded", KEY, "x86", LATENCY_RATIO).details["processes"] == 9
