@@ -9,7 +9,8 @@ from types import FunctionType, ModuleType
 import pytest
 
 from pytest_ptq.errors import UsageError
-from pytest_ptq.plugin.gates import LATENCY, Gate, gate_tests
+from pytest_ptq.plugin.gate_tests import gate_tests
+from pytest_ptq.plugin.gates import LATENCY, Gate
 from pytest_ptq.plugin.marker import read_marker
 from pytest_ptq.plugin.options import LatencyMode, Settings
 from pytest_ptq.plugin.publish import replay_mark
@@ -20,8 +21,8 @@ from pytest_ptq.plugin.session import PTQSession
 class SuiteModule(pytest.Module):
     """Collects the gates of one suite.
 
-    Its module object is made up of the functions of `plugin.gates`: the suite's file only declares. For pytest they
-    are ordinary tests, so fixtures, marks, `-k`, `-m` and every other plugin work on them as usual.
+    Its module object is made up of the functions of `plugin.gate_tests`: the suite's file only declares. For pytest
+    they are ordinary tests, so fixtures, marks, `-k`, `-m` and every other plugin work on them as usual.
     """
 
     selection: Selection

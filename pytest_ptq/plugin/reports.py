@@ -8,7 +8,7 @@ import pytest
 
 from pytest_ptq.errors import PTQError, UsageError
 from pytest_ptq.plugin.collect import SuiteModule
-from pytest_ptq.plugin.gates import gate_tests
+from pytest_ptq.plugin.gate_tests import gate_tests
 from pytest_ptq.plugin.junit import item_properties
 from pytest_ptq.plugin.results import GateResult, from_wire, to_wire
 from pytest_ptq.plugin.selection import Selection

@@ -167,7 +167,7 @@ def _drifts(row: SuiteRow) -> str:
     if not row.judgements:
         return ABSENT
     lines = [_drift(j.measurement, j.recorded) for j in row.judgements.values() if j.recorded is not None]
-    return "\n".join(lines) or "no record"
+    return "\n".join(lines) or "no record:\nnot judged"
 
 
 def _drift(now: Measurement, then: Measurement) -> str:
