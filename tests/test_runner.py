@@ -322,3 +322,30 @@ def test_outputs_that_are_no_classes() -> None:
 def test_a_metric_that_nobody_registered() -> None:
     with pytest.raises(UnknownNameError, match=r"suite tiny: unknown metric 'nrom'. Did you mean 'norm'\?"):
         SuiteRun(replace(suite(Noise()), metrics=("nrom",)), metrics=NORM)
+
+
+class Stopwatch:
+    """Stands in for the processes that time models: remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.stored: list[str] = []
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def add(self, name: str, make: Callable[[], nn.Module]) -> None:
+        make()
+        self.stored.append(name)
+
+    def samples(self, name: str, together: Iterable[str] = ()) -> None:
+        self.asked.append((name, tuple(together)))
+
+
+def test_models_are_timed_together_but_for_one_that_cannot_be_made() -> None:
+    run, watch = SuiteRun(suite(Noise())), Stopwatch()
+    run.__dict__["_timing"] = watch
+    broken = QConfig("broken", fp32_layers=("no such layer",))
+    run.timed_together = (X86, broken, MINMAX)
+    run.latency_samples(X86)
+    assert set(watch.stored) == {"int8 x86", "int8 minmax"}
+    assert watch.asked == [("int8 x86", ("int8 x86", "int8 minmax"))]
+    with pytest.raises(UnknownNameError, match="no such layer"):
+        run.latency_samples(broken)
