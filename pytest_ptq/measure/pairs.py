@@ -7,16 +7,15 @@ arXiv 2001.05811.
 
 from __future__ import annotations
 
-import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_ptq.errors import MeasurementError, UsageError
+from pytest_ptq.measure.conditions import pinned_threads, resting_gc
 from pytest_ptq.measure.load import Load, LoadMeter
 
 if TYPE_CHECKING:
@@ -252,29 +251,3 @@ def _try(name: str, model: Model, example: Tensor) -> None:
             place="latency",
             remedy="Set the suite's latency_shape to a shape that the model was made for.",
         ) from error
-
-
-@contextmanager
-def pinned_threads(threads: int) -> Iterator[None]:
-    """torch computes with this many threads inside, and with as many as before afterwards, whatever happens."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def resting_gc() -> Iterator[None]:
-    """No garbage collection inside; afterwards it is on or off as it was before, whatever happens."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

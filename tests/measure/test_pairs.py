@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from pytest_ptq.errors import MeasurementError, UsageError
 from pytest_ptq.measure import pairs as pairs_module
+from pytest_ptq.measure.conditions import pinned_threads, resting_gc
 from pytest_ptq.measure.load import Load
 from pytest_ptq.measure.pairs import (
     CROWDED,
     Pace,
     ProcessTimes,
     pair_orders,
-    pinned_threads,
-    resting_gc,
     time_alone,
     time_pairs,
 )
