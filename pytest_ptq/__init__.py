@@ -19,7 +19,9 @@ _HOMES = {
     "pytest_ptq.measure.accuracy": ("evaluate",),
     "pytest_ptq.measure.custom": ("MetricSource",),
     "pytest_ptq.sources": ("Batches", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel"),
-    "pytest_ptq.engine": ("calibrate", "convert", "freeze", "fuse", "load", "prepare", "quantize", "save", "size_mb"),
+    "pytest_ptq.engine": (
+        "calibrate", "convert", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save", "size_mb",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -128,18 +128,47 @@ class Judgement:
 
 @dataclass(frozen=True)
 class LayerError:
-    """One layer: its path in the user's model, its kind, its SQNR in dB and what the logits gain when it stays fp32.
+    """One int8 layer held against the float model. A figure that does not apply, or is not finite, is None.
 
-    A figure that is not finite (a layer without any error) is kept as None.
+    Args:
+        name: its path in the user's model.
+        kind: its operation.
+        sqnr_db: SQNR of its output in the int8 model, so with all that was lost before it.
+        gain_db: what the model's output gains when it stays in fp32.
+        weight_db: SQNR of its weights.
+        input_db: SQNR of its inputs as they are stored, the worst of several.
+        alone_db: SQNR of its output when everything before it is exact.
+        pairs: sums of two neighbouring products, as a CPU without VNNI would take them.
+        overflowing_pairs: of these, how many do not fit into int16.
+        possible_pairs: of these, how many might not, by the range of what it reads.
+        channels, dead_channels: of its output, and how many of them always say the same.
+        clipped_percent: share of its output that lies beyond the range in which it is stored.
+        scale, zero_point: how its output is stored.
     """
 
     name: str
     kind: str
     sqnr_db: float | None = None
     gain_db: float | None = None
+    weight_db: float | None = None
+    input_db: float | None = None
+    alone_db: float | None = None
+    pairs: int | None = None
+    overflowing_pairs: int | None = None
+    possible_pairs: int | None = None
+    channels: int | None = None
+    dead_channels: int | None = None
+    clipped_percent: float | None = None
+    scale: float | None = None
+    zero_point: int | None = None
 
     def __post_init__(self) -> None:
-        for key in ("sqnr_db", "gain_db"):
+        for key in ("sqnr_db", "gain_db", "weight_db", "input_db", "alone_db", "clipped_percent", "scale"):
             value = getattr(self, key)
             if value is not None and not math.isfinite(value):
                 object.__setattr__(self, key, None)
+
+    def rank(self) -> float:
+        """Where it stands among the worst: dB alone where that is known, else so far; last without either."""
+        known = (self.alone_db, self.sqnr_db)
+        return next((value for value in known if value is not None), math.inf)

@@ -282,14 +282,14 @@ class SuiteRun:
         raise MeasurementError("there is no calibration image", place=self.suite.name)
 
     def layers(self, qconfig: QConfig) -> tuple[LayerError, ...]:
-        """Every int8 layer, worst SQNR first; the worst few with what the logits gain when they stay in fp32.
+        """Every int8 layer, the one that loses most alone first; the worst few with what the logits gain in fp32.
 
         What outputs that are no logits gain is not told.
         """
-        from pytest_ptq.engine.inspect import gains, layer_errors
+        from pytest_ptq.engine.inspect import gains, inspect_layers
 
         quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
-        rows = sorted(layer_errors(self.fused, quantized, x), key=lambda row: row.sqnr_db or 0.0)
+        rows = sorted(inspect_layers(self.fused, quantized, x), key=LayerError.rank)
         if not self.suite.top1:
             return tuple(rows)
         worst = gains(self.fused, quantized, self._calibrated(qconfig), rows[:WORST_LAYERS], x)

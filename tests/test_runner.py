@@ -161,7 +161,7 @@ def test_coverage_of_what_is_left_in_fp32() -> None:
 def test_layers_come_worst_first_and_the_worst_with_their_gain() -> None:
     rows = SuiteRun(suite(Noise())).layers(X86)
     assert sorted(row.name for row in rows) == ["0", "3", "5", "6", "7"]
-    assert [row.sqnr_db for row in rows] == sorted(row.sqnr_db for row in rows)
+    assert [row.alone_db for row in rows] == sorted(row.alone_db for row in rows)
     assert [row.gain_db is None for row in rows] == [False, False, False, True, True]
 
 

@@ -3,6 +3,7 @@
 from pytest_ptq.engine.artifact import load, save, size_mb
 from pytest_ptq.engine.freeze import freeze
 from pytest_ptq.engine.fuse import fuse
+from pytest_ptq.engine.inspect import inspect
 from pytest_ptq.engine.pipeline import calibrate, convert, prepare, quantize
 
-__all__ = ["calibrate", "convert", "freeze", "fuse", "load", "prepare", "quantize", "save", "size_mb"]
+__all__ = ["calibrate", "convert", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save", "size_mb"]

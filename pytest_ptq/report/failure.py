@@ -5,17 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from tabulate import tabulate
-
 from pytest_ptq.judge.expected import TAKE_OUT
 from pytest_ptq.judge.gates import limit_verdict
 from pytest_ptq.metrics import Direction, Judgement, LayerError, Measurement, Verdict
 from pytest_ptq.report.beside import beside
+from pytest_ptq.report.layers import SHOWN, layer_lines
 from pytest_ptq.report.printable import printable
 from pytest_ptq.report.terminal import gate_of
-
-SHOWN = 5
-"""How many of the worst layers, and of the layers left in fp32, are listed."""
 
 TEST_OF: Mapping[str, str] = {"coverage": "test_int8_coverage"}
 """Tests of gates that are not simply called `test_<gate>`."""
@@ -65,7 +61,7 @@ def failure_text(
     ]
     lines = [f"{gate} of {suite}[{qconfig}] on {data} data: {judgement.verdict.value}", f"  {judgement.reason}", ""]
     shown = [f"  {name:<10} {text}" for name, text in facts if text]
-    blocks = [*_layer_lines(layers), *_fp32_lines(fp32_layers)]
+    blocks = [*layer_lines(layers), *_fp32_lines(fp32_layers)]
     return "\n".join(printable(line) for line in [*lines, *shown[:-2], *blocks, "", *shown[-2:]])
 
 
@@ -117,20 +113,6 @@ def _accept(judgement: Judgement, command: str, qconfig: str, data: str, baselin
     if judgement.verdict is Verdict.INCONCLUSIVE:
         return f"measure again on an idle machine, or edit the limit at {limit.source}"
     return f"a limit is changed by hand: edit it at {limit.source}"
-
-
-def _layer_lines(layers: Sequence[LayerError]) -> list[str]:
-    if not layers:
-        return []
-    worst = sorted(layers, key=lambda layer: float("inf") if layer.sqnr_db is None else layer.sqnr_db)[:SHOWN]
-    rows = [[printable(x.name), printable(x.kind), _db(x.sqnr_db), _db(x.gain_db, "+")] for x in worst]
-    headers = ["layer", "kind", "SQNR dB", "gain in dB if left in fp32"]
-    text = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    return ["", "  worst layers by SQNR", *(f"    {line}" for line in text.splitlines())]
-
-
-def _db(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.1f}"
 
 
 def _fp32_lines(fp32_layers: Sequence[tuple[str, str]]) -> list[str]:

@@ -36,6 +36,7 @@ def by_metric(items):
     return {(i.metric if isinstance(i, Measurement) else i.measurement.metric).key: i for i in items}
 
 
+figures, counts = st.none() | st.floats(), st.none() | st.integers(0, 10**18)
 results = st.builds(
     QConfigRecord,
     suite=text,
@@ -46,7 +47,20 @@ results = st.builds(
     judgements=st.lists(judgements(), max_size=3).map(by_metric),
     fp32_layers=st.lists(st.tuples(text, text), max_size=2).map(tuple),
     worst_layers=st.lists(
-        st.builds(LayerError, text, text, st.none() | st.floats(), st.none() | st.floats()), max_size=2
+        st.builds(
+            LayerError,
+            text,
+            text,
+            figures,
+            figures,
+            alone_db=figures,
+            pairs=counts,
+            overflowing_pairs=counts,
+            clipped_percent=figures,
+            scale=figures,
+            zero_point=counts,
+        ),
+        max_size=2,
     ).map(tuple),
     errors=st.lists(text, max_size=2).map(tuple),
 )
@@ -91,6 +105,13 @@ def test_a_detail_that_is_no_number_is_refused_at_writing():
 
 def test_a_layer_without_error_has_no_finite_sqnr():
     assert LayerError("conv", "Conv2d", math.inf, math.nan) == LayerError("conv", "Conv2d", None, None)
+
+
+def test_layers_of_a_record_from_before_they_said_why():
+    tree = json.loads(RunRecord({}, {}, (QConfigRecord("s", "d", "q", None),)).to_json())
+    tree["results"][0]["worst_layers"] = [{"name": "fc", "kind": "linear", "sqnr_db": 3.5, "gain_db": None}]
+    (layer,) = RunRecord.from_json(json.dumps(tree)).results[0].worst_layers
+    assert layer == LayerError("fc", "linear", 3.5)
 
 
 @pytest.mark.parametrize(
