@@ -8,7 +8,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from pytest_ptq import Suite
-from pytest_ptq.engine import observers, pipeline
+from pytest_ptq.engine import pipeline
+from pytest_ptq.engine.observers import least_squares
 from pytest_ptq.measure.accuracy import collect_logits, compare
 from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR
 from pytest_ptq.qconfig import X86
@@ -35,16 +36,16 @@ def _column(suite: Suite) -> list[str]:
     calibration = pipeline.calibrate(prepared, run.dataset.calibration())
     batches = [batch for batch, _ in zip(run.dataset.evaluation(), range(BATCHES), strict=False)]
     fp32, labels = collect_logits(run.fp32, batches)
-    usual, cells = observers.CLIPPING_WEIGHT, []
+    usual, cells = least_squares.CLIPPING_WEIGHT, []
     try:
         for weight in tqdm(WEIGHTS, desc=suite.name, file=sys.stderr):
             # Infinity times no clipping error is NaN; a weight that no error of rounding can reach does the same.
-            observers.CLIPPING_WEIGHT = min(weight, 1e12)
+            least_squares.CLIPPING_WEIGHT = min(weight, 1e12)
             int8, _ = collect_logits(pipeline.convert(prepared, calibration), batches)
             found = compare(fp32, int8, labels)
             cells.append(
                 f"{found[SQNR.key].value:.1f} / {found[ACCURACY_DROP.key].value:.2f} / {found[FLIPS.key].value:.2f}"
             )
     finally:
-        observers.CLIPPING_WEIGHT = usual
+        least_squares.CLIPPING_WEIGHT = usual
     return cells

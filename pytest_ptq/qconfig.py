@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 
-OBSERVERS = ("minmax", "histogram")
+OBSERVERS = ("minmax", "moving_average", "histogram", "percentile", "entropy", "mse")
+SCHEMES = ("affine", "symmetric")
+WEIGHT_OBSERVERS = ("minmax", "mse")
+PERCENTILE = 99.99
+"""Percent of the values that the percentile observer's range holds, unless told otherwise."""
 _NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 GRANULARITIES = ("per_tensor", "per_channel")
 
@@ -19,13 +23,21 @@ class QConfig:
 
     Args:
         name: what it is called in test ids, tables and baselines.
-        activation_observer: how an activation's range is chosen: `minmax` takes the extremes, `histogram` the
-            range that minimises the squared quantization error.
+        activation_observer: how an activation's range is chosen. `minmax` takes the extremes, `moving_average` those
+            of an average batch, `percentile` what holds all but a few values, `entropy` what loses least information,
+            `mse` what makes the squared error smallest, and `histogram` the same with clipping weighed ten times.
         weight_granularity: one scale for a whole weight (`per_tensor`) or one an output channel (`per_channel`).
-            Weights are symmetric int8, activations affine uint8.
+            Weights are symmetric int8, activations uint8.
         reduce_range: keep activations within seven bits, so that CPUs that accumulate pairs of products in
             saturating int16 cannot overflow. None follows the CPU: on without VNNI, off with it.
         fp32_layers: module paths that stay in fp32.
+        activation_scheme: `affine` puts zero where the range asks for it; `symmetric` in the middle of the integers,
+            or at 0 for what has no negative values.
+        percentile: percent of the values that the range holds; for the `percentile` observer only, 99.99 by default.
+        weight_observer: `minmax` takes a weight's extremes, `mse` clips it where its squared error is smallest.
+
+    Raises:
+        UsageError: a value that cannot be, or one that would have no effect.
     """
 
     name: str
@@ -33,6 +45,9 @@ class QConfig:
     weight_granularity: str = "per_channel"
     reduce_range: bool | None = None
     fp32_layers: tuple[str, ...] = ()
+    activation_scheme: str = "affine"
+    percentile: float | None = None
+    weight_observer: str = "minmax"
 
     def __post_init__(self) -> None:
         # It ends in test ids, tables, file names and spreadsheets.
@@ -41,19 +56,40 @@ class QConfig:
             raise UsageError(f"{str(self.name)[:100]!r} cannot name a qconfig", remedy=remedy)
         _check("activation observer", self.activation_observer, OBSERVERS, self.name)
         _check("weight granularity", self.weight_granularity, GRANULARITIES, self.name)
+        _check("activation scheme", self.activation_scheme, SCHEMES, self.name)
+        _check("weight observer", self.weight_observer, WEIGHT_OBSERVERS, self.name)
+        _check_percentile(self)
         if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked
             raise UsageError("fp32_layers is a single string", place=f"qconfig {self.name}", remedy="Give a tuple.")
 
 
 def _check(kind: str, value: str, known: tuple[str, ...], name: str) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"the {kind} is {value!r}", place=f"qconfig {name}", remedy=f"Known: {', '.join(known)}.")
     if value not in known:
         raise UnknownNameError(kind, value, known, place=f"qconfig {name}")
 
 
+def _check_percentile(qconfig: QConfig) -> None:
+    percentile, place = qconfig.percentile, f"qconfig {qconfig.name}"
+    if percentile is None:
+        return
+    if qconfig.activation_observer != "percentile":
+        message = f"percentile has no effect on the {qconfig.activation_observer} observer"
+        raise UsageError(message, place=place, remedy='Write activation_observer="percentile", or take it out.')
+    # Written so that NaN is refused too.
+    if isinstance(percentile, bool) or not isinstance(percentile, int | float) or not 50 < percentile <= 100:
+        remedy = "Give percent above 50 and up to 100, such as 99.99."
+        raise UsageError(f"percentile is {percentile!r}", place=place, remedy=remedy)
+
+
 MINMAX = QConfig("minmax", activation_observer="minmax", weight_granularity="per_tensor")
 X86 = QConfig("x86", activation_observer="histogram", weight_granularity="per_channel")
+PERCENTILES = QConfig("percentile", activation_observer="percentile")
+ENTROPY = QConfig("entropy", activation_observer="entropy")
+MSE = QConfig("mse", activation_observer="mse", weight_observer="mse")
 
-PRESETS: Mapping[str, QConfig] = {MINMAX.name: MINMAX, X86.name: X86}
+PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE)}
 ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}
 
 

@@ -22,6 +22,10 @@ SMALLEST_SCALE = 1e-12
 """Scale of a tensor or channel that is zero everywhere: any positive number would do, a tiny one cannot overflow."""
 
 
+CLIPS = (1.0, *(1 - 0.002 * 400 ** (i / 39) for i in range(40)))
+"""The parts of its largest magnitude that a clipped weight is tried at: close together at the top, down to 0.2."""
+
+
 @dataclass(frozen=True)
 class QParams:
     """How one activation is stored: uint8 within quant_min..quant_max."""
@@ -32,18 +36,29 @@ class QParams:
     quant_max: int = 255
 
 
-def choose_qparams(low: float, high: float, bounds: tuple[int, int] = UINT8) -> QParams:
+def choose_qparams(low: float, high: float, bounds: tuple[int, int] = UINT8, symmetric: bool = False) -> QParams:
     """Scale and zero point that cover low..high, with zero exactly representable.
 
     Args:
         low, high: the real range; it is widened to contain zero, because padding and ReLU produce exact zeros.
         bounds: smallest and largest integer.
+        symmetric: as many integers on either side of zero, whose own is in the middle (128, or 64 of seven bits); a
+            range without negative numbers keeps all integers, and its zero point of 0.
     """
     quant_min, quant_max = bounds
     low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric and low < 0:
+        half = half_steps(bounds)
+        scale = max(max(-low, high) / half, SMALLEST_SCALE)
+        return QParams(scale, quant_max - half, quant_min, quant_max)
     scale = max((high - low) / (quant_max - quant_min), SMALLEST_SCALE)
     zero_point = quant_min - round(low / scale)
     return QParams(scale, min(max(zero_point, quant_min), quant_max), quant_min, quant_max)
+
+
+def half_steps(bounds: tuple[int, int]) -> int:
+    """How many integers a symmetric tensor has on either side of its zero point: 127 of eight bits, 63 of seven."""
+    return (bounds[1] - bounds[0]) // 2
 
 
 def quantize(x: Tensor, q: QParams) -> Tensor:
@@ -62,6 +77,25 @@ def weight_scales(weight: Tensor, per_channel: bool) -> Tensor:
     if not per_channel:
         extremes = extremes.max().expand_as(extremes)
     return (extremes / WEIGHT_MAX).clamp_min(SMALLEST_SCALE).float().contiguous()
+
+
+def clip_weight(weight: Tensor, per_channel: bool) -> Tensor:
+    """Weight (out_channels, ...) clipped where its squared quantization error is smallest, of the same shape and type.
+
+    For each channel, or for the whole weight, that one of CLIPS is taken at which rounding and clipping together err
+    least (Choukroun et al., arXiv 1902.06822: the scale of minimal squared error). The extreme of what is returned is
+    the threshold, so that `weight_scales` finds the scale that belongs to it.
+    """
+    rows = weight.detach().double().reshape(len(weight) if per_channel else 1, -1)
+    extremes = rows.abs().amax(1, keepdim=True).clamp_min(SMALLEST_SCALE)
+    best, threshold = torch.full_like(extremes, torch.inf), extremes
+    for part in CLIPS:
+        step = part * extremes / WEIGHT_MAX
+        error = (rows / step).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX).mul_(step).sub_(rows)
+        squared = error.square_().sum(1, keepdim=True)
+        threshold = torch.where(squared < best, part * extremes, threshold)
+        best = torch.minimum(squared, best)
+    return rows.clamp(-threshold, threshold).view_as(weight).to(weight.dtype)
 
 
 def quantize_weight(weight: Tensor, scales: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pytest_ptq.engine.affine import QParams, choose_qparams
+from pytest_ptq.engine.affine import QParams, choose_qparams, half_steps
 from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.engine.observers import OBSERVERS, Statistics
-from pytest_ptq.engine.plan import QuantPlan
+from pytest_ptq.engine.plan import QSpec, QuantPlan
 from pytest_ptq.errors import DataError, PTQError, QuantizationError
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
@@ -41,8 +41,19 @@ class Calibration:
                     place=name,
                     remedy="Calibrate with this qconfig, or with one that collects histograms.",
                 )
-            chosen[name] = choose_qparams(*row.choose_range(seen, spec.bounds), spec.bounds)
+            chosen[name] = qparams_of(seen, spec)
         return chosen
+
+
+def qparams_of(seen: Statistics, spec: QSpec) -> QParams:
+    """Scale and zero point of one tensor."""
+    rule = OBSERVERS[spec.observer].choose_range
+    options = {} if spec.percentile is None else {"percentile": spec.percentile}
+    if not spec.symmetric or seen.low >= 0:
+        return choose_qparams(*rule(seen, spec.bounds, **options), spec.bounds)
+    # A symmetric range is one of magnitudes, which have half of the integers.
+    _, reach = rule(seen.magnitudes(), (0, half_steps(spec.bounds)), **options)
+    return choose_qparams(-reach, reach, spec.bounds, symmetric=True)
 
 
 def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progress | None = None) -> Calibration:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from pytest_ptq.engine.affine import QParams
+from pytest_ptq.engine.affine import QParams, clip_weight
+from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Calibration
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import (
@@ -44,6 +45,8 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
     converted = stage_copy(fused, QuantizedModule)
     converted.plan, converted.qconfig = plan, qconfig
     by_name = {node.name: node for node in converted.graph.nodes}
+    if plan.clips_weights:
+        _clip_weights(converted, plan, by_name)
     stored = {name: qparams[source] for name, source in plan.sources.items()}
     converted.stored = {by_name[name].meta["layer"]: q for name, q in stored.items()}
     for name, decision in plan.nodes.items():
@@ -55,6 +58,14 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
     finish(converted)
     verify_converted(converted)
     return converted
+
+
+def _clip_weights(converted: QuantizedModule, plan: QuantPlan, by_name: Mapping[str, fx.Node]) -> None:
+    """Clip the weights of what becomes int8, each layer's once, however often it is called."""
+    blocks = {id(layer): layer for n, d in plan.nodes.items() if d.int8 and (layer := layer_of(converted, by_name[n]))}
+    for layer in blocks.values():
+        if isinstance(layer, Block):
+            layer.weight = clip_weight(layer.weight, plan.per_channel)
 
 
 def _lower(

@@ -22,6 +22,8 @@ class QSpec:
 
     observer: str
     bounds: tuple[int, int]
+    symmetric: bool = False
+    percentile: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class QuantPlan:
         sources: for each integer tensor, the observed tensor whose scale and zero point it carries.
         per_channel: weights have one scale an output channel.
         reduce_range: activations keep within seven bits.
+        clips_weights: weights are clipped where their squared error is smallest.
     """
 
     nodes: Mapping[str, NodePlan]
@@ -59,6 +62,7 @@ class QuantPlan:
     sources: Mapping[str, str]
     per_channel: bool
     reduce_range: bool
+    clips_weights: bool = False
 
     @property
     def fp32_layers(self) -> tuple[tuple[str, str], ...]:
@@ -88,10 +92,22 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
             + ".",
         )
     reduce_range = kernels.saturates_int16() if qconfig.reduce_range is None else qconfig.reduce_range
-    spec = QSpec(qconfig.activation_observer, UINT7 if reduce_range else UINT8)
+    spec = QSpec(
+        qconfig.activation_observer,
+        UINT7 if reduce_range else UINT8,
+        qconfig.activation_scheme == "symmetric",
+        qconfig.percentile,
+    )
     nodes, sources = _assign(fused, reasons, ops)
     observed = dict.fromkeys((*dict.fromkeys(sources.values()), *_spares(fused, reasons, ops, sources)), spec)
-    return QuantPlan(nodes, observed, sources, qconfig.weight_granularity == "per_channel", reduce_range)
+    return QuantPlan(
+        nodes,
+        observed,
+        sources,
+        qconfig.weight_granularity == "per_channel",
+        reduce_range,
+        qconfig.weight_observer == "mse",
+    )
 
 
 def _weighted(op: Op | None) -> bool:

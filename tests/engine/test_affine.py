@@ -109,3 +109,44 @@ def test_requantize_by_hand() -> None:
     scale, bias = torch.tensor([0.01, 0.02]), torch.tensor([0.5, 0.0])
     # 100 * 0.01 + 0.5 = 1.5 -> 3 steps of 0.5; -100 * 0.02 = -2 -> -4 steps.
     assert affine.requantize(sums, scale, bias, QParams(0.5, 10)).tolist() == [[13, 6]]
+
+
+@given(REALS, REALS, BOUNDS)
+def test_symmetric_storage_covers_the_range_with_zero_in_the_middle(
+    a: float, b: float, bounds: tuple[int, int]
+) -> None:
+    low, high = sorted((a, b))
+    q = choose_qparams(low, high, bounds, symmetric=True)
+    if low >= 0:
+        assert q == choose_qparams(low, high, bounds)
+        return
+    assert q.zero_point == (bounds[1] + 1) // 2
+    assert q.quant_max - q.zero_point == affine.half_steps(bounds)
+    reach = max(-low, high)
+    assert q.scale * affine.half_steps(bounds) == pytest.approx(reach)
+    assert dequantize(quantize(torch.zeros(1), q), q).item() == 0.0
+
+
+@given(st.integers(1, 4), st.integers(1, 20), st.booleans(), st.integers(0, 99))
+def test_a_clipped_weight_errs_no_more_than_any_other_threshold(k: int, c: int, per_channel: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(k, c, 3, generator=generator) ** 3
+    clipped = affine.clip_weight(weight, per_channel)
+    assert clipped.shape == weight.shape
+    assert bool((clipped.abs() <= weight.abs()).all())
+
+    def error(threshold: torch.Tensor) -> torch.Tensor:
+        scales = (threshold / affine.WEIGHT_MAX).clamp_min(1e-12)
+        stored = affine.quantize_weight(weight, scales).double() * scales.double().view(-1, 1, 1)
+        squared = (stored - weight.double()).square().flatten(1).sum(1)
+        return squared if per_channel else squared.sum()
+
+    found = error(affine.weight_scales(clipped, per_channel) * affine.WEIGHT_MAX)
+    extremes = affine.weight_scales(weight, per_channel) * affine.WEIGHT_MAX
+    for part in affine.CLIPS:
+        assert bool((found <= error(extremes * part) * (1 + 1e-4) + 1e-12).all())
+
+
+def test_clipping_a_weight_of_zeros_or_of_one_number_changes_nothing() -> None:
+    for weight in (torch.zeros(2, 3), torch.full((2, 3), 0.7), torch.tensor([[0.0, 0.0], [1.0, -1.0]])):
+        assert torch.equal(affine.clip_weight(weight, True), weight)
