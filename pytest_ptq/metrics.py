@@ -100,9 +100,10 @@ LOOKS = "looks"
 NOISE_FLOOR = "noise_floor_percent"
 PROBE = "probe_us"
 UNFIT = "unfit"
+MOVED = "moved_log"
 """Keys of a latency's details that a judge reads: fresh processes, standard error of the mean log ratio, looks taken
 at the data, how far fp32 may differ from itself, how long a fixed piece of Python took, why nothing can be judged by
-it."""
+it, and by how much the log ratio surely moved while it was measured."""
 
 
 @dataclass(frozen=True)

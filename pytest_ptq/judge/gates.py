@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pytest_ptq import metrics as m
 from pytest_ptq.errors import MeasurementError, UsageError
-from pytest_ptq.judge.intervals import BY_INTERVAL, confidence, ends, lacks_interval, unfit
+from pytest_ptq.judge.intervals import BY_INTERVAL, confidence, ends, lacks_interval, moved, unfit
 from pytest_ptq.metrics import NOISE_FLOOR, PROBE, Direction, Judgement, Limit, Measurement, Metric, Verdict
 
 REFRESH = "refresh the baseline with --ptq-update-baseline all"
@@ -204,6 +204,8 @@ def _limit_reason(measurement: Measurement, limit: Limit, verdict: Verdict) -> s
     }[verdict]
     bound = f"the limit of {held} {measurement.metric.format(limit.bound)} ({limit.source})"
     why = f": {unfit(measurement)}" if unfit(measurement) else ""
+    if verdict is Verdict.INCONCLUSIVE and (went := moved(measurement)):
+        why += f"; it moved by {100 * math.expm1(went):+.0f} % while it was measured"
     return f"{measurement.metric.title} of {describe(measurement)} {relation} {bound}{why}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from pytest_ptq import metrics as m
-from pytest_ptq.metrics import LOOKS, STANDARD_ERROR, UNFIT, Direction, Measurement
+from pytest_ptq.metrics import LOOKS, MOVED, STANDARD_ERROR, UNFIT, Direction, Measurement
 from pytest_ptq.student import Mean
 
 BY_INTERVAL = frozenset({m.LATENCY_FP32.key, m.LATENCY_INT8.key, m.LATENCY_RATIO.key})
@@ -38,13 +38,15 @@ def ends(measurement: Measurement, coverage: float | None = None) -> tuple[float
 
     Args:
         measurement: one that varies is taken by its interval, any other by its value.
-        coverage: of the interval; by default, and without a standard error, the one that was measured.
+        coverage: of the interval; by default, and without a standard error, the one that was measured. A ratio that
+            moved while it was measured is taken to lie anywhere between where it began and where it ended.
     """
     low, high = measurement.low, measurement.high
     if measurement.metric.key not in BY_INTERVAL or low is None or high is None:
         return measurement.value, measurement.value
     if coverage is not None and (mean := _mean(measurement)) is not None:
-        low, high = map(math.exp, mean.interval(coverage))
+        slack = abs(moved(measurement)) / 2
+        low, high = (math.exp(end + side * slack) for end, side in zip(mean.interval(coverage), (-1, 1), strict=True))
     if math.isnan(low) or math.isnan(high):
         return math.nan, math.nan
     found = (min(low, measurement.value), max(high, measurement.value))
@@ -67,6 +69,12 @@ def lacks_interval(measurement: Measurement) -> bool:
 def unfit(measurement: Measurement) -> str:
     """Why nothing can be judged by a measurement; empty when nothing speaks against it."""
     return str(measurement.details.get(UNFIT, ""))
+
+
+def moved(measurement: Measurement) -> float:
+    """By how much the log ratio went up while it was measured; 0 where that may be chance."""
+    found = measurement.details.get(MOVED, 0.0)
+    return found if isinstance(found, float) else 0.0
 
 
 def looks(measurement: Measurement) -> int:

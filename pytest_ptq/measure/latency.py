@@ -91,6 +91,11 @@ class LatencySamples:
         """How far the log ratio moved from the first third of a process to the last: warm-up, were it not over."""
         return mean_of([_moved(pairs) for pairs in self.processes])
 
+    @property
+    def moved(self) -> float:
+        """The drift, where it is more than 5 % and surely no chance; else 0. The ratio is known no better than that."""
+        return self.drift.value if _beyond(self.drift, DRIFT_OFF) else 0.0
+
 
 def log_ratios(pairs: Pairs) -> list[float]:
     """log(variant / reference) of each pair: of logs, so that fp32/int8 would give the same answer."""
@@ -210,8 +215,6 @@ def why_unfit(samples: LatencySamples, *, gave_up: bool) -> str:
     control = samples.control_log_ratio
     if control is not None and _beyond(control, CONTROL_OFF):
         return f"fp32 timed against itself came out as {math.exp(control.value):.3f}"
-    if _beyond(samples.drift, DRIFT_OFF):
-        return f"the ratio moved by {100 * math.expm1(samples.drift.value):+.0f} % while it was measured"
     return ""
 
 

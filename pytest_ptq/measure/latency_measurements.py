@@ -14,6 +14,7 @@ from pytest_ptq.metrics import (
     LATENCY_INT8,
     LATENCY_RATIO,
     LOOKS,
+    MOVED,
     NOISE_FLOOR,
     PROBE,
     PROCESSES,
@@ -34,7 +35,7 @@ def to_measurements(samples: LatencySamples) -> dict[str, Measurement]:
     only one process.
     """
     ratio = samples.log_ratio
-    low, high = _ends(ratio)
+    low, high = _ends(ratio, abs(samples.moved) / 2)
     fp32 = [pairs.reference_ms for pairs in samples.processes]
     int8 = [pairs.variant_ms for pairs in samples.processes]
     measured = Measurement(
@@ -59,12 +60,12 @@ def _median_ms(metric: Metric, times: Sequence[tuple[float, ...]]) -> Measuremen
     return Measurement(metric, math.exp(logs.value), low, high, samples=_count(times), details={PROCESSES: logs.count})
 
 
-def _ends(mean: Mean) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval of what `mean` is the mean log of; one value has none."""
+def _ends(mean: Mean, slack: float = 0.0) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of what `mean` is the mean log of, `slack` wider at either end; one value has none."""
     if mean.count < 2:
         return None, None
     low, high = mean.interval()
-    return math.exp(low), math.exp(high)
+    return math.exp(low - slack), math.exp(high + slack)
 
 
 def _count(times: Sequence[tuple[float, ...]]) -> int:
@@ -81,6 +82,8 @@ def _details(samples: LatencySamples) -> Details:
         details["fp32_against_itself"] = math.exp(control.value)
         details[NOISE_FLOOR] = 100 * floor
     details["drift_percent"] = 100 * math.expm1(drift.value)
+    if samples.moved:
+        details[MOVED] = samples.moved
     details["other_load_percent"] = 100 * samples.other_load
     details["steal_percent"] = 100 * samples.steal
     if samples.probe_us > 0:

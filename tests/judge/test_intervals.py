@@ -92,6 +92,18 @@ def test_a_record_without_a_probe_is_still_compared():
     assert judge(ratio(0.5, probe_us=80.0), limit(1.0), ratio(0.3), tolerance=0.1).verdict is FAIL
 
 
+def test_a_ratio_that_moved_lies_anywhere_between():
+    still, moving = ratio(1.0), ratio(1.0, moved_log=-0.2)
+    assert ends(moving, 0.9) == pytest.approx(
+        (ends(still, 0.9)[0] * math.exp(-0.1), ends(still, 0.9)[1] * math.exp(0.1))
+    )
+    assert limit_verdict(still, limit(0.95)) is FAIL
+    found = judge(moving, limit(0.95))
+    assert found.verdict is INCONCLUSIVE
+    assert found.reason.endswith("; it moved by -18 % while it was measured")
+    assert limit_verdict(moving, limit(0.8)) is FAIL, "however it moved, it is beyond"
+
+
 def test_one_process_decides_nothing():
     alone = Measurement(LATENCY_RATIO, 0.1, details={"processes": 1})
     assert limit_verdict(alone, limit(1.0)) is INCONCLUSIVE

@@ -116,9 +116,18 @@ def test_a_control_that_is_off_makes_all_else_unfit():
     assert not latency(Machine(control=1.02)).samples("a").unfit
 
 
-def test_a_ratio_that_has_not_settled_is_unfit():
-    assert "the ratio moved by +1" in latency(Machine(creep=0.06)).samples("a").unfit
-    assert not latency(Machine(creep=0.01)).samples("a").unfit
+def test_a_ratio_that_has_not_settled_is_known_no_better_than_it_moved():
+    found = latency(Machine(creep=0.06)).samples("a")
+    assert found.moved == pytest.approx(math.log(1.06 / 0.94))
+    wide, calm = to_measurements(found)["latency_ratio"], to_measurements(samples([0.5, 0.501, 0.499]))["latency_ratio"]
+    assert wide.details["moved_log"] == found.moved
+    assert wide.low < 0.5 * math.exp(-found.moved / 2) < 0.5 * math.exp(found.moved / 2) < wide.high
+    assert "moved_log" not in calm.details
+    assert latency(Machine(creep=0.01)).samples("a").moved == 0.0
+
+
+def test_a_drift_that_may_be_chance_widens_nothing():
+    assert samples([pairs(0.5, creep=0.1), pairs(0.5, creep=-0.08), pairs(0.5, creep=0.02)]).moved == 0.0
 
 
 def test_a_wild_control_is_not_taken_for_one_that_is_surely_off():
