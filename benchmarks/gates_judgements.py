@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from pytest_ptq.metrics import LATENCY_RATIO, Limit, Measurement, Verdict
 
 FAR = 0.05
 """How far above the truth the limit stands."""
+RECORDED = PROTOCOL.processes + PROTOCOL.extension
 RIVAL = 0.10
 """pytest-benchmark's `--benchmark-compare-fail=mean:10%`."""
 
@@ -100,30 +101,38 @@ def aa(pool: Sequence[ProcessTimes], limit: float) -> dict[str, Count]:
         "int8 / fp32 against the limit": (INT8, own),
         "the same, int8 loaded once more": (AGAIN, own),
     }
-    counts = {question: Count() for question in (*questions, "int8 / fp32 against the session before")}
-    before: Measurement | None = None
+    drift = "int8 / fp32 against what was recorded"
+    counts = {question: Count() for question in (*questions, drift)}
     for start in sets(pool):
         for question, (name, bound) in questions.items():
             ratio, verdict = measured(pool, start, name, bound)
             counts[question].add(verdict, looks(ratio))
-        if before is not None:
-            ratio, verdict = measured(pool, start, INT8, before)
-            counts["int8 / fp32 against the session before"].add(verdict, looks(ratio))
-        before, _ = measured(pool, start, INT8, own)
+        if start >= RECORDED:
+            ratio, verdict = measured(pool, start, INT8, record(pool, start))
+            counts[drift].add(verdict, looks(ratio))
     return counts
 
 
+def record(pool: Sequence[ProcessTimes], start: int) -> Measurement:
+    """What a session recorded that ran just before: records are taken with all processes of both looks."""
+    before = pool[start - RECORDED : start]
+    latency = Latency(
+        Job({REFERENCE: b"", INT8: b""}, (1,), 2),
+        replace(PROTOCOL, processes=RECORDED, crowded=RECORDED),
+        spawn=lambda job, seeds, at_once: iter([before[seed % RECORDED] for seed in seeds]),
+    )
+    return to_measurements(latency.samples(INT8))[LATENCY_RATIO.key]
+
+
 def injected(pool: Sequence[ProcessTimes], name: str, limit: float) -> tuple[Count, Count]:
-    """Judgements of a model that was made slower: by the limit, and by what the session before recorded without it."""
+    """Judgements of a model that was made slower: by the limit, and by what was recorded before, without it."""
     by_limit, by_drift = Count(), Count()
-    before: Measurement | None = None
     for start in sets(pool):
         ratio, verdict = measured(pool, start, name, Limit(LATENCY_RATIO, limit, ""))
         by_limit.add(verdict, looks(ratio))
-        if before is not None:
-            ratio, verdict = measured(pool, start, name, before)
+        if start >= RECORDED:
+            ratio, verdict = measured(pool, start, name, record(pool, start))
             by_drift.add(verdict, looks(ratio))
-        before, _ = measured(pool, start, INT8, Limit(LATENCY_RATIO, limit, ""))
     return by_limit, by_drift
 
 
