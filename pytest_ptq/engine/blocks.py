@@ -33,11 +33,15 @@ class Block(nn.Module):
     def _compute(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def before_activation(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = self._compute(x)
-        if residual is not None:
-            y = y + residual
+        return y if residual is None else y + residual
+
+    def activate(self, y: Tensor) -> Tensor:
         return ACTIVATIONS[self.activation].function(y)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.activate(self.before_activation(x, residual))
 
 
 class ConvBlock(Block):
@@ -64,6 +68,22 @@ class ConvBlock(Block):
 
     def extra_repr(self) -> str:
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Conv1dBlock(ConvBlock):
+    """A convolution over sequences (N, C, L): over images one pixel high."""
+
+    suffix = "1d"
+
+    def before_activation(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = self._compute(x.unsqueeze(2)).squeeze(2)
+        return y if residual is None else y + residual
+
+
+class NormBlock(ConvBlock):
+    """A batch norm that stands alone: a 1 x 1 convolution of each channel by itself."""
+
+    prefix = "BatchNorm"
 
 
 class LinearBlock(Block):
@@ -99,7 +119,7 @@ def conv_output_shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
     return n, k, down, across
 
 
-def has_symmetric_padding(conv: nn.Conv2d) -> bool:
+def has_symmetric_padding(conv: nn.Conv1d | nn.Conv2d) -> bool:
     """False for padding="same" that needs one more row or column after the image than before it."""
     kernel = conv.weight.shape[2:]
     return conv.padding != "same" or all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, conv.dilation, strict=True))
@@ -118,13 +138,35 @@ def conv_block(conv: nn.Conv2d) -> ConvBlock:
     )  # fmt: skip
 
 
+def conv1d_block(conv: nn.Conv1d) -> Conv1dBlock:
+    """A block that computes what `conv` does, over images one pixel high."""
+    (kernel,), (dilation,) = conv.weight.shape[2:], conv.dilation
+    padding = conv.padding
+    if padding == "same":
+        padding = (dilation * (kernel - 1) // 2,)
+    elif padding == "valid":
+        padding = (0,)
+    assert not isinstance(padding, str), padding
+    return Conv1dBlock(
+        conv.weight.unsqueeze(2), conv.bias, (1, conv.stride[0]), (0, padding[0]), (1, dilation), conv.groups
+    )
+
+
+def norm_block(norm: nn.BatchNorm2d) -> NormBlock:
+    """A block that computes what `norm` does in eval mode, with running statistics."""
+    weight = torch.ones(norm.num_features, 1, 1, 1, dtype=torch.float32)
+    block = NormBlock(weight, None, (1, 1), (0, 0), (1, 1), norm.num_features)
+    fold_batch_norm(block, norm)
+    return block
+
+
 def _pair(value: Sequence[int] | str) -> Pair:
     assert not isinstance(value, str), value
     first, second = value
     return int(first), int(second)
 
 
-def fold_batch_norm(block: Block, norm: nn.BatchNorm2d) -> None:
+def fold_batch_norm(block: Block, norm: nn.modules.batchnorm._BatchNorm) -> None:
     """Take a batch norm in eval mode into the block before it (Jacob et al., arXiv 1712.05877, section 3.2).
 
     Computed in float64: the running variance of a dead channel can be tiny, and its reciprocal large.

@@ -21,7 +21,8 @@ from pytest_ptq.engine.graph import (
     unique_path,
 )
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize, QuantizedConv2d
-from pytest_ptq.engine.ops import Op, describe_call, find_op, holds_numbers, tensor_inputs
+from pytest_ptq.engine.op import Op
+from pytest_ptq.engine.ops import describe_call, find_op, holds_numbers, tensor_inputs
 from pytest_ptq.engine.plan import QuantPlan
 from pytest_ptq.engine.verify import verify_converted
 from pytest_ptq.qconfig import QConfig
@@ -35,6 +36,8 @@ class QuantizedModule(StageModule):
     qconfig: QConfig
     made: Mapping[str, object] | None = None
     """Where and how it was made, when it was read from a file."""
+    notes: tuple[str, ...] = ()
+    """What corrections did, and which were left out because they did harm or had nothing to correct."""
     stored: Mapping[str, QParams]
     """Scale and zero point by the layer whose output carries them."""
 
@@ -119,7 +122,7 @@ def mark_overwrites(converted: QuantizedModule) -> None:
             assert isinstance(residual, fx.Node)
             fresh = isinstance(layer_of(converted, residual), (Int8Layer, Quantize))
             viewed = any(
-                user.op != "call_module" or isinstance(layer_of(converted, user), nn.Flatten) for user in residual.users
+                not isinstance(layer_of(converted, user), (Int8Layer, DeQuantize)) for user in residual.users
             )
             last = all(position[user] <= position[node] for user in residual.users)
             layer.overwrites = fresh and last and not viewed and node.args[0] is not residual

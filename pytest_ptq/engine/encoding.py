@@ -25,18 +25,27 @@ from pytest_ptq.errors import StoreError
 _OWN = {
     c.__name__: c
     for c in (
-        blocks.ConvBlock, blocks.LinearBlock, modules.Quantize, modules.DeQuantize, modules.QuantizedConv2d,
-        modules.QuantizedLinear, modules.QuantizedAdd, modules.QuantizedMul, modules.QuantizedMean,
-        modules.QuantizedMaxPool2d, modules.QuantizedClamp, ToChannelsLast,
+        blocks.ConvBlock, blocks.Conv1dBlock, blocks.NormBlock, blocks.LinearBlock, modules.Quantize,
+        modules.DeQuantize, modules.QuantizedConv2d, modules.QuantizedConv1d, modules.QuantizedLinear,
+        modules.QuantizedAdd, modules.QuantizedSub, modules.QuantizedMul, modules.QuantizedLookup,
+        modules.QuantizedCat, modules.QuantizedPad, modules.QuantizedMean, modules.QuantizedAvgPool2d,
+        modules.QuantizedAdaptiveAvgPool2d, modules.QuantizedMaxPool2d, modules.QuantizedClamp, ToChannelsLast,
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {
     "operator": (operator, "getitem sub truediv floordiv mod neg matmul pow eq ne lt le gt ge"),
-    "torch": (torch, "_assert cat chunk split stack matmul bmm sigmoid tanh clamp"),
+    "torch": (
+        torch,
+        "_assert cat chunk split stack matmul bmm sigmoid tanh clamp erf exp log sqrt rsqrt pow abs sin cos maximum "
+        "minimum where sum amax amin var std addmm baddbmm einsum softmax log_softmax square reciprocal cumsum topk "
+        "meshgrid arange zeros ones full logical_not",
+    ),
     "F": (
         F,
         "avg_pool2d interpolate pad softmax gelu silu sigmoid layer_norm leaky_relu hardtanh elu batch_norm conv2d "
-        "linear scaled_dot_product_attention",
+        "linear scaled_dot_product_attention normalize group_norm instance_norm rms_norm max_pool1d avg_pool1d "
+        "avg_pool3d max_pool3d adaptive_avg_pool1d adaptive_avg_pool3d adaptive_max_pool2d lp_pool2d conv1d conv3d "
+        "conv_transpose2d unfold fold one_hot embedding logsigmoid glu softplus",
     ),
 }
 """What a stored graph may call beside the functions of the op table."""
@@ -49,6 +58,9 @@ NAME_OF = {f: name for name, f in FUNCTIONS.items()}
 METHODS = {m for op in OPS for m in op.methods} | {
     "size", "dim", "chunk", "split", "sum", "sub", "div", "expand", "repeat", "softmax", "sigmoid", "tanh", "clamp",
     "clamp_", "matmul", "bmm", "float", "t", "pow", "sqrt", "unflatten", "roll", "select", "narrow", "masked_fill",
+    "numel", "ndimension", "exp", "log", "abs", "erf", "rsqrt", "square", "amax", "amin", "var", "std", "norm",
+    "new_zeros", "new_ones", "type_as", "to", "double", "expand_as", "log_softmax", "cumsum", "masked_select", "max",
+    "min", "argmax",
 }  # fmt: skip
 _DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.float64, torch.uint8, torch.int64)}
 
@@ -90,6 +102,8 @@ def encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, (tuple, list)):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [encode(v, f"{key}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {"dict": [[k, encode(v, f"{key}.{k}", tensors)] for k, v in value.items()]}
     if isinstance(value, slice):
         return {"slice": [encode(v, key, tensors) for v in (value.start, value.stop, value.step)]}
     if isinstance(value, fx.Node):
@@ -110,6 +124,7 @@ def decode(value: Any, tensors: dict[str, Tensor], nodes: dict[str, fx.Node]) ->
         "qparams": lambda c: QParams(*c),
         "tuple": lambda c: tuple(decode(v, tensors, nodes) for v in c),
         "list": lambda c: [decode(v, tensors, nodes) for v in c],
+        "dict": lambda c: {str(k): decode(v, tensors, nodes) for k, v in c},
         "slice": lambda c: slice(*(decode(v, tensors, nodes) for v in c)),
         "node": lambda c: nodes[c],
         "dtype": lambda c: _DTYPES[c],

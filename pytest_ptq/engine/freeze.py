@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import ConvBlock, conv_output_shape, describe_conv
+from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, conv_output_shape, describe_conv
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
 from pytest_ptq.engine.graph import StageModule, call_nodes, finish, insert_after, layer_of, put_layer, stage_copy
@@ -41,8 +41,7 @@ class FrozenConv2d(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         b = self.block[0]
         if self.doubtful and is_miscomputed(x.shape[2:], *self.where):
-            y: Tensor = b(x, residual)
-            return y
+            return ConvBlock.forward(b, x, residual)
         if residual is None:
             return self.outside(kernels.float_conv2d(x, self.packed(x), self.bias, self.geometry, self.inside))
         if residual.shape == conv_output_shape(x, b.weight, b.stride, b.padding, b.dilation):
@@ -61,6 +60,13 @@ class FrozenConv2d(nn.Module):
         return describe_conv(b.weight, b.stride, b.padding, b.dilation, b.groups)
 
 
+class FrozenConv1d(FrozenConv2d):
+    """A Conv1dBlock with packed weights."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return super().forward(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
+
+
 class ToChannelsLast(nn.Module):
     """Images into the memory layout in which every convolution here works."""
 
@@ -75,7 +81,8 @@ def freeze(model: nn.Module) -> FrozenModule:
     for node in call_nodes(frozen):
         block = layer_of(frozen, node)
         if isinstance(block, ConvBlock):
-            put_layer(frozen, str(node.target), FrozenConv2d(block))
+            kind = FrozenConv1d if isinstance(block, Conv1dBlock) else FrozenConv2d
+            put_layer(frozen, str(node.target), kind(block))
     for node in [n for n in frozen.graph.nodes if n.op == "placeholder"]:
         _lay_out(frozen, node)
     finish(frozen)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from torch import fx, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import Block, ConvBlock, LinearBlock, conv_block, fold_batch_norm, has_symmetric_padding
+from pytest_ptq.engine.blocks import (
+    Block,
+    Conv1dBlock,
+    ConvBlock,
+    LinearBlock,
+    NormBlock,
+    conv1d_block,
+    conv_block,
+    fold_batch_norm,
+    has_symmetric_padding,
+    norm_block,
+)
 from pytest_ptq.engine.capture import CapturedModule, capture
 from pytest_ptq.engine.graph import (
     StageModule,
@@ -16,7 +27,7 @@ from pytest_ptq.engine.graph import (
     replace_chain,
     stage_copy,
 )
-from pytest_ptq.engine.ops import find_op, is_identity
+from pytest_ptq.engine.ops import describe_call, find_op, is_identity
 from pytest_ptq.engine.verify import verify_fused
 
 
@@ -44,12 +55,18 @@ def fuse(model: nn.Module) -> FusedModule:
         layer = layer_of(fused, node)
         if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
             _grow_block(fused, node, conv_block(layer))
+        elif isinstance(layer, nn.Conv1d) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
+            _grow_block(fused, node, conv1d_block(layer))
         elif type(layer) is nn.Linear:
             _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))
+    for node in call_nodes(fused):
+        norm = layer_of(fused, node)
+        if type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+            _grow_block(fused, node, norm_block(norm))  # what no convolution took in
     finish(fused)
     for node in call_nodes(fused):
         block = layer_of(fused, node)
-        if isinstance(block, ConvBlock):
+        if isinstance(block, ConvBlock) and not isinstance(block, NormBlock):
             _take_in_residual(fused, node, block)
     finish(fused)
     verify_fused(fused)
@@ -65,7 +82,9 @@ def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
     chain = [node]
     follower = _only_user(node)
     norm = layer_of(module, follower) if follower is not None else None
-    if isinstance(block, ConvBlock) and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+    kind = nn.BatchNorm1d if isinstance(block, Conv1dBlock) else nn.BatchNorm2d
+    foldable = isinstance(block, ConvBlock) and not isinstance(block, NormBlock)
+    if foldable and type(norm) is kind and norm.running_mean is not None:
         fold_batch_norm(block, norm)
         assert follower is not None
         chain.append(follower)
@@ -76,9 +95,12 @@ def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
 def _take_in_activation(module: FusedModule, chain: list[fx.Node], block: Block) -> None:
     follower = _only_user(chain[-1])
     op = find_op(module, follower) if follower is not None else None
-    if follower is None or op is None or op.activation is None or len(follower.all_input_nodes) != 1:
+    if follower is None or op is None or len(follower.all_input_nodes) != 1:
         return
-    activation = ACTIVATIONS[op.activation]
+    name = op.fuses_as(describe_call(module, follower, op))
+    if name is None:
+        return
+    activation = ACTIVATIONS[name]
     if block.adds and not activation.after_add:
         return
     block.activation = activation.name

@@ -28,6 +28,10 @@ FLOAT_ACTIVATIONS: dict[str, tuple[str, list[float]]] = {
     "relu": ("relu", []),
     "relu6": ("hardtanh", [0.0, 6.0]),
     "hardswish": ("hardswish", []),
+    "silu": ("swish", []),
+    "sigmoid": ("sigmoid", []),
+    "tanh": ("tanh", []),
+    "leaky_relu": ("leaky_relu", [0.01]),
 }
 """Activation -> name and scalars of the post-op that a convolution or linear kernel computes itself."""
 
@@ -160,6 +164,14 @@ def mul(a: Tensor, a_q: QParams, b: Tensor, b_q: QParams, out: QParams) -> Tenso
     factor = small.float().sub_(small_q.zero_point).mul_(gain)
     offset = factor.mul(-big_q.zero_point).add_(out.zero_point)
     return _saturate(torch.addcmul(offset, big.float(), factor), out)
+
+
+def lookup(x: Tensor, table: Tensor) -> Tensor:
+    """uint8 of any shape -> the table's entry (256,) for each value, in the same memory layout."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        flat = x.permute(0, 2, 3, 1)
+        return table.index_select(0, flat.reshape(-1).int()).view(flat.shape).permute(0, 3, 1, 2)
+    return table.index_select(0, x.reshape(-1).int()).view(x.shape)
 
 
 def mean(x: Tensor, x_q: QParams, out: QParams | None, keepdim: bool = True) -> Tensor:

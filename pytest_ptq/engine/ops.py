@@ -5,137 +5,81 @@ An operation that matches no row stays in fp32 and is listed with the reason.
 
 from __future__ import annotations
 
-import enum
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import modules as q
-from pytest_ptq.engine.affine import QParams
-from pytest_ptq.engine.blocks import ConvBlock, LinearBlock
+from pytest_ptq.engine import uses
+from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, LinearBlock, NormBlock
 from pytest_ptq.engine.graph import call_nodes
+from pytest_ptq.engine.op import Call, Kind, Op
 
 
-class Kind(enum.Enum):
-    WEIGHTED = "has weights: quantizes what it reads, and gives its output a range of its own"
-    ELEMENTWISE = "int8 when all it reads is int8; its output has a range of its own"
-    SHARES = "works on stored integers; its output keeps the scale and zero point of its input"
-    IDENTITY = "does nothing in eval mode: removed"
-    FUSES_ONLY = "runs in int8 only inside the layer before it"
+def _table(name: str, *forms: Any, **more: Any) -> Op:
+    """A function of each number by itself: its values at the 256 integers. forms: modules, functions, methods."""
+    made: dict[str, Any] = {"when": uses.pointwise, "lower": uses.lower_lookup, **more}
+    return Op(name, Kind.ELEMENTWISE, *forms, **made)
 
 
-Lower = Callable[["Call", Sequence[QParams], QParams | None], nn.Module]
-"""lower(call, scale and zero point of each tensor read, those of the output or None for fp32) -> int8 layer."""
+def _move(name: str, *forms: Any, **more: Any) -> Op:
+    """Something that moves stored integers about."""
+    made: dict[str, Any] = {"when": uses.one_tensor, "moves": True, **more}
+    return Op(name, Kind.SHARES, *forms, **made)
 
 
-@dataclass(frozen=True)
-class Call:
-    """One use of an op: the layer it calls, if any, and its arguments that are not tensors of the graph."""
-
-    layer: nn.Module | None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    reads: int = 1
-    per_channel: bool = True
+def _float(name: str, reason: str, *forms: tuple[Any, ...]) -> Op:
+    modules, functions, methods = (*forms, (), (), ())[:3]
+    return Op(name, Kind.FLOAT, modules, functions, methods, when=uses.because(reason))
 
 
-@dataclass(frozen=True)
-class Op:
-    """A row of the table.
-
-    Args:
-        name: canonical name.
-        kind: what quantization does with it.
-        modules, functions, methods: how it can stand in a model.
-        parameters: names of the arguments behind the tensors, for functions and methods.
-        when: says why a use cannot be int8 (empty: it can).
-        lower: makes the int8 layer.
-        activation: the name under which a layer before it can take it in.
-        elsewhere: qualified names of further modules and functions, from packages that take long to import and need
-            not be there: whoever uses one has imported it.
-    """
-
-    name: str
-    kind: Kind
-    modules: tuple[type[nn.Module], ...] = ()
-    functions: tuple[Callable[..., Any], ...] = ()
-    methods: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-    when: Callable[[Call], str] = lambda call: ""
-    lower: Lower | None = None
-    activation: str | None = None
-    elsewhere: tuple[str, ...] = ()
-
-
-def _global_average(call: Call) -> str:
-    size = call.layer.output_size if call.layer is not None else call.arguments.get("output_size")
-    return "" if size in (1, (1, 1), [1, 1]) else f"int8 adaptive pooling is built for an output of 1 x 1, not {size}"
-
-
-def _spatial_mean(call: Call) -> str:
-    dims = call.arguments.get("dim")
-    spatial = sorted(dims) in ([2, 3], [-2, -1]) if isinstance(dims, (list, tuple)) else False
-    return "" if spatial else f"int8 mean is built for height and width (dims 2 and 3), not {dims}"
-
-
-def _two_tensors(call: Call) -> str:
-    if call.reads != 2:
-        return "one operand is a constant"
-    return "" if call.arguments.get("alpha", 1) == 1 else "alpha other than 1"
-
-
-def _no_indices(call: Call) -> str:
-    returns = getattr(call.layer, "return_indices", False) or call.arguments.get("return_indices", False)
-    return "pooling that returns indices" if returns else ""
-
-
-def _always_drops(call: Call) -> str:
-    """F.dropout(x) without training=self.training: fp32 drops values in eval mode too, and int8 has to agree."""
-    drops = call.layer is None and call.arguments.get("training", True)
-    return "drops values also in eval mode" if drops else ""
-
-
-def _lower_mean(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
-    # Adaptive pooling, as a layer or with an output size, keeps the two dimensions; mean drops them unless told not to.
-    keepdim = call.layer is not None or "output_size" in call.arguments or bool(call.arguments.get("keepdim"))
-    return q.QuantizedMean(reads[0], out, keepdim)
-
-
-def _lower_max_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    usual = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-    given = {n: getattr(call.layer, n) for n in names} if call.layer is not None else {**usual, **call.arguments}
-    return q.QuantizedMaxPool2d(**{n: given[n] for n in names})
-
-
-_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_POOL = ("kernel_size", "stride", "padding")
+_CLAMP = {"parameters": ("min", "max"), "activation": uses.clamp_activation}
+_TWO_ACTIVATIONS = "int8 kernels multiply an activation by a constant weight, not by another activation"
+_NORMALISES = "the mean and variance of what it reads are computed in fp32"
 
 OPS: tuple[Op, ...] = (
-    Op("conv2d", Kind.WEIGHTED, (ConvBlock,), lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel)),
+    Op(
+        "conv2d", Kind.WEIGHTED, (ConvBlock, Conv1dBlock),
+        lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel),
+    ),
+    # One weight a channel, which int8 holds exactly with a scale a channel, whatever other weights have.
+    Op("batch_norm", Kind.WEIGHTED, (NormBlock,), lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, True)),
     Op("linear", Kind.WEIGHTED, (LinearBlock,), lower=lambda c, r, o: q.quantized_linear(c.layer, r, o, c.per_channel)),
     Op(
-        "add", Kind.ELEMENTWISE, functions=(operator.add, operator.iadd, torch.add), methods=("add", "add_"),
-        parameters=("alpha",), when=_two_tensors, lower=lambda c, r, o: q.QuantizedAdd(r[0], r[1], o),
+        "add", Kind.ELEMENTWISE, (), (operator.add, operator.iadd, torch.add), ("add", "add_"), ("alpha",),
+        uses.arithmetic, uses.lower_add,
     ),
     Op(
-        "mul", Kind.ELEMENTWISE, functions=(operator.mul, operator.imul, torch.mul), methods=("mul", "mul_"),
-        when=_two_tensors, lower=lambda c, r, o: q.QuantizedMul(r[0], r[1], o),
+        "sub", Kind.ELEMENTWISE, (), (operator.sub, torch.sub), ("sub",), ("alpha",), uses.arithmetic, uses.lower_sub,
     ),
     Op(
-        "adaptive_avg_pool2d", Kind.ELEMENTWISE, (nn.AdaptiveAvgPool2d,), (F.adaptive_avg_pool2d,),
-        parameters=("output_size",), when=_global_average, lower=_lower_mean,
+        "mul", Kind.ELEMENTWISE, (), (operator.mul, operator.imul, torch.mul), ("mul", "mul_"), (), uses.arithmetic,
+        uses.lower_mul,
+    ),
+    _table("div", (), (operator.truediv, torch.div), ("div",), when=uses.with_a_constant),
+    Op(
+        "cat", Kind.ELEMENTWISE, (), (torch.cat, torch.concat, torch.concatenate), parameters=("tensors", "dim"),
+        when=lambda c: "its dimension is computed" if c.computed else "", lower=uses.lower_cat, moves=True, mixes=True,
     ),
     Op(
-        "mean", Kind.ELEMENTWISE, functions=(torch.mean,), methods=("mean",), parameters=("dim", "keepdim"),
-        when=_spatial_mean, lower=_lower_mean,
+        "adaptive_avg_pool2d", Kind.ELEMENTWISE, (nn.AdaptiveAvgPool2d,), (F.adaptive_avg_pool2d,), (),
+        ("output_size",), uses.window, uses.lower_adaptive_pool,
     ),
     Op(
-        "max_pool2d", Kind.SHARES, (nn.MaxPool2d,), (F.max_pool2d, torch.max_pool2d), parameters=_POOL,
-        when=_no_indices, lower=_lower_max_pool,
+        "avg_pool2d", Kind.ELEMENTWISE, (nn.AvgPool2d,), (F.avg_pool2d,), (),
+        (*_POOL, "ceil_mode", "count_include_pad", "divisor_override"), uses.window, uses.lower_avg_pool,
+    ),
+    Op(
+        "mean", Kind.ELEMENTWISE, (), (torch.mean,), ("mean",), ("dim", "keepdim"), uses.spatial_mean, uses.lower_mean,
+    ),
+    Op(
+        "max_pool2d", Kind.SHARES, (nn.MaxPool2d,), (F.max_pool2d, torch.max_pool2d), (),
+        (*_POOL, "dilation", "ceil_mode", "return_indices"), uses.window, uses.lower_max_pool,
     ),
     Op(
         "relu", Kind.SHARES, (nn.ReLU,), (F.relu, torch.relu), ("relu", "relu_"), ("inplace",), activation="relu",
@@ -145,21 +89,88 @@ OPS: tuple[Op, ...] = (
         "relu6", Kind.SHARES, (nn.ReLU6,), (F.relu6,), parameters=("inplace",), activation="relu6",
         lower=lambda c, r, o: q.QuantizedClamp(r[0], 6.0),
     ),
-    Op("hardswish", Kind.FUSES_ONLY, (nn.Hardswish,), (F.hardswish,), activation="hardswish"),
-    Op("hardsigmoid", Kind.FUSES_ONLY, (nn.Hardsigmoid,), (F.hardsigmoid,), activation="hardsigmoid"),
-    Op("flatten", Kind.SHARES, (nn.Flatten,), (torch.flatten,), ("flatten",)),
-    Op("reshape", Kind.SHARES, functions=(torch.reshape,), methods=("reshape", "view")),
-    Op("permute", Kind.SHARES, functions=(torch.permute,), methods=("permute",)),
-    Op("transpose", Kind.SHARES, functions=(torch.transpose,), methods=("transpose",)),
-    Op("contiguous", Kind.SHARES, methods=("contiguous",)),
-    Op("squeeze", Kind.SHARES, functions=(torch.squeeze,), methods=("squeeze",)),
-    Op("unsqueeze", Kind.SHARES, functions=(torch.unsqueeze,), methods=("unsqueeze",)),
+    _table("hardswish", (nn.Hardswish,), (F.hardswish,), activation="hardswish"),
+    _table("hardsigmoid", (nn.Hardsigmoid,), (F.hardsigmoid,), activation="hardsigmoid"),
+    _table("silu", (nn.SiLU,), (F.silu,), activation="silu"),
+    _table("gelu", (nn.GELU,), (F.gelu,), parameters=("approximate",), activation=uses.gelu_activation),
+    _table("sigmoid", (nn.Sigmoid,), (torch.sigmoid, F.sigmoid), ("sigmoid",), activation="sigmoid"),
+    _table("tanh", (nn.Tanh,), (torch.tanh, F.tanh), ("tanh",), activation="tanh"),
+    _table(
+        "leaky_relu", (nn.LeakyReLU,), (F.leaky_relu,), parameters=("negative_slope",),
+        activation=uses.leaky_activation,
+    ),
+    _table("prelu", (nn.PReLU,), when=uses.prelu),
+    _table("clamp", (), (torch.clamp, torch.clip), ("clamp", "clip"), **_CLAMP),
+    _table("clamp_min", (), (torch.clamp_min,), ("clamp_min",)),
+    _table("clamp_max", (), (torch.clamp_max,), ("clamp_max",)),
+    _table(
+        "hardtanh", (nn.Hardtanh,), (F.hardtanh,), parameters=("min_val", "max_val"), activation=uses.clamp_activation,
+    ),
+    _table("elu", (nn.ELU,), (F.elu,)),
+    _table("selu", (nn.SELU,), (F.selu,)),
+    _table("celu", (nn.CELU,), (F.celu,)),
+    _table("mish", (nn.Mish,), (F.mish,)),
+    _table("softplus", (nn.Softplus,), (F.softplus,)),
+    _table("softsign", (nn.Softsign,), (F.softsign,)),
+    _table("abs", (), (torch.abs, operator.abs), ("abs",)),
+    _table("neg", (), (torch.neg, operator.neg), ("neg",)),
+    _move("flatten", (nn.Flatten,), (torch.flatten,), ("flatten",)),
+    _move("unflatten", (nn.Unflatten,), (torch.unflatten,), ("unflatten",)),
+    _move("reshape", (), (torch.reshape,), ("reshape", "view")),
+    _move("permute", (), (torch.permute,), ("permute",)),
+    _move("transpose", (), (torch.transpose, torch.swapaxes), ("transpose", "swapaxes")),
+    _move("movedim", (), (torch.movedim,), ("movedim",)),
+    _move("t", (), (torch.t,), ("t",)),
+    _move("contiguous", (), (), ("contiguous", "clone", "detach")),
+    _move("squeeze", (), (torch.squeeze,), ("squeeze",)),
+    _move("unsqueeze", (), (torch.unsqueeze,), ("unsqueeze",)),
+    _move("chunk", (), (torch.chunk,), ("chunk",)),
+    _move("split", (), (torch.split,), ("split",)),
+    _move("unbind", (), (torch.unbind,), ("unbind",)),
+    _move("getitem", (), (operator.getitem,)),
+    _move("narrow", (), (torch.narrow,), ("narrow",)),
+    _move("select", (), (torch.select,), ("select",)),
+    _move("expand", (), (), ("expand", "repeat")),
+    _move("roll", (), (torch.roll,), ("roll",)),
+    _move("flip", (), (torch.flip,), ("flip",)),
+    _move("channel_shuffle", (nn.ChannelShuffle,), (F.channel_shuffle,)),
+    _move("pixel_shuffle", (nn.PixelShuffle,), (F.pixel_shuffle,)),
+    _move("pixel_unshuffle", (nn.PixelUnshuffle,), (F.pixel_unshuffle,)),
+    _move(
+        "interpolate", (nn.Upsample, nn.UpsamplingNearest2d), (F.interpolate,),
+        parameters=("size", "scale_factor", "mode"), when=uses.nearest,
+    ),
+    _move(
+        "pad", (nn.ZeroPad2d, nn.ConstantPad2d), (F.pad,), parameters=("pad", "mode", "value"), when=uses.zero_padding,
+        lower=uses.lower_pad,
+    ),
+    _float("layer_norm", _NORMALISES, (nn.LayerNorm,), (F.layer_norm,)),
+    _float("group_norm", _NORMALISES, (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d), (F.group_norm,)),
+    _float(
+        "softmax", "exponentials over a row span more than 8 bits hold", (nn.Softmax, nn.LogSoftmax),
+        (F.softmax, F.log_softmax, torch.softmax, torch.log_softmax), ("softmax", "log_softmax"),
+    ),
+    _float(
+        "matmul", _TWO_ACTIVATIONS, (), (torch.matmul, torch.bmm, operator.matmul, torch.einsum), ("matmul", "bmm"),
+    ),
+    _float(
+        "attention", _TWO_ACTIVATIONS, (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
+        (F.scaled_dot_product_attention,),
+    ),
+    _float("embedding", "it looks rows up and computes nothing", (nn.Embedding,), (F.embedding,)),
+    _float(
+        "conv_transpose", "no int8 kernel for transposed convolutions takes plain uint8 tensors",
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    ),
+    Op("conv", Kind.FLOAT, (nn.Conv1d, nn.Conv2d), when=uses.plain_convolution),
+    _float("recurrent", "each step reads the one before it in fp32", (nn.LSTM, nn.GRU, nn.RNN)),
     Op(
-        "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
-        (F.dropout, F.dropout2d), parameters=("p", "training", "inplace"), when=_always_drops,
+        "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+        (F.dropout, F.dropout2d), parameters=("p", "training", "inplace"), when=uses.always_drops,
     ),
     Op(
-        "stochastic_depth", Kind.IDENTITY, parameters=("p", "mode", "training"), when=_always_drops,
+        "stochastic_depth", Kind.IDENTITY, parameters=("p", "mode", "training"), when=uses.always_drops,
         elsewhere=("torchvision.ops.stochastic_depth.StochasticDepth",
                    "torchvision.ops.stochastic_depth.stochastic_depth"),
     ),
@@ -197,11 +208,28 @@ def is_identity(module: fx.GraphModule, node: fx.Node) -> bool:
 def describe_call(module: fx.GraphModule, node: fx.Node, op: Op, per_channel: bool = True) -> Call:
     """What `when` and `lower` need to know of a node."""
     layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    constants = [a for a in node.args if not isinstance(a, fx.Node)]
-    named = {k: v for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
+    reads = tensor_inputs(node)
+
+    def known(value: Any) -> Any:
+        return fx.map_arg(value, lambda n: None)
+
+    constants = [known(a) for a in node.args if a not in reads]
+    named = {k: known(v) for k, v in node.kwargs.items() if v not in reads}
     return Call(
-        layer, {**dict(zip(op.parameters, constants, strict=False)), **named}, len(tensor_inputs(node)), per_channel
-    )
+        layer, {**dict(zip(op.parameters, constants, strict=False)), **named}, len(reads), per_channel,
+        any(map(holds_numbers, node.all_input_nodes)), _applier(node, layer),
+    )  # fmt: skip
+
+
+def _applier(node: fx.Node, layer: nn.Module | None) -> Callable[[Tensor], Any]:
+    def apply(x: Tensor) -> Any:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: x)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        function: Any = node.target if layer is None else layer
+        return function(*args, **kwargs)
+
+    return apply
 
 
 def tensor_inputs(node: fx.Node) -> list[fx.Node]:

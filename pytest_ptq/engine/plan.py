@@ -11,7 +11,9 @@ from pytest_ptq.engine import kernels
 from pytest_ptq.engine.affine import UINT7, UINT8
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of
-from pytest_ptq.engine.ops import Kind, Op, describe_call, find_op, tensor_inputs, tensor_nodes
+from pytest_ptq.engine.op import Kind, Op
+from pytest_ptq.engine.ops import describe_call, find_op, tensor_inputs, tensor_nodes
+from pytest_ptq.engine.sharing import leave_to_fp32, share_scales
 from pytest_ptq.errors import QuantizationError, UnknownNameError
 from pytest_ptq.qconfig import QConfig
 
@@ -83,6 +85,7 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
     for node in tensor_nodes(fused):
         op = ops[node.name] = find_op(fused, node)
         reasons[node.name] = _why_not(fused, node, op, reasons, qconfig)
+    leave_to_fp32(fused, reasons, ops)
     if not any(not reason and _weighted(ops[name]) for name, reason in reasons.items()):
         raise QuantizationError(
             "the model has nothing to quantize: no convolution or linear layer that could run in int8",
@@ -99,6 +102,7 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
         qconfig.percentile,
     )
     nodes, sources = _assign(fused, reasons, ops)
+    share_scales(fused, reasons, ops, sources)
     observed = dict.fromkeys((*dict.fromkeys(sources.values()), *_spares(fused, reasons, ops, sources)), spec)
     return QuantPlan(
         nodes,
@@ -138,12 +142,11 @@ def _why_not(fused: FusedModule, node: fx.Node, op: Op | None, reasons: Mapping[
         return f"kept in fp32 by qconfig {qconfig.name}"
     if op is None:
         return f"no int8 kernel for {_op_name(fused, node, None)}"
-    if op.kind is Kind.FUSES_ONLY:
-        return f"{op.name} runs in int8 only right behind a convolution or linear layer"
-    if op.kind is not Kind.WEIGHTED:
-        for read in tensor_inputs(node):
-            if reasons.get(read.name, "an input of the model"):
-                return f"reads fp32 from {read.meta.get('layer', read.name)}"
+    if op.kind in (Kind.ELEMENTWISE, Kind.SHARES):
+        reads = tensor_inputs(node)
+        floats = [read for read in reads if reasons.get(read.name, "an input of the model")]
+        if floats and not (op.mixes and len(floats) < len(reads)):
+            return f"reads fp32 from {floats[0].meta.get('layer', floats[0].name)}"
     return op.when(describe_call(fused, node, op))
 
 
@@ -179,6 +182,8 @@ def _spares(
         node.name
         for node in tensor_nodes(fused)
         if sources.get(node.name, node.name) != node.name
+        and (op := ops[node.name]) is not None
+        and op.kind is Kind.SHARES
         and any(not reasons.get(user.name, "output") and _needs_own_range(ops[user.name]) for user in node.users)
     ]
 

@@ -9,7 +9,8 @@ from torch import fx, nn
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.graph import call_nodes, layer_of
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize
-from pytest_ptq.engine.ops import Kind, find_op, holds_numbers, is_identity, tensor_inputs
+from pytest_ptq.engine.op import Kind
+from pytest_ptq.engine.ops import find_op, holds_numbers, is_identity, tensor_inputs
 from pytest_ptq.errors import VerificationError
 
 

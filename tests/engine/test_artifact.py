@@ -209,11 +209,11 @@ def _layer_of_ours(graph: dict[str, Any]) -> None:
 
 
 def _layer_of_torch(graph: dict[str, Any]) -> None:
-    graph["layers"]["gelu"]["nn"] = "functional"
+    graph["layers"]["odd"]["nn"] = "functional"
 
 
 def _function_for_a_layer(graph: dict[str, Any]) -> None:
-    graph["layers"]["gelu"]["nn"] = "factory_kwargs"
+    graph["layers"]["odd"]["nn"] = "factory_kwargs"
 
 
 def _operation(graph: dict[str, Any]) -> None:
@@ -237,9 +237,9 @@ def _layer_path(graph: dict[str, Any]) -> None:
         "engine.test_artifact', fromlist=['x']).Canary", "engine'), 'test_artifact'), 'Canary')"
     )
     code = without_dots.replace("setattr(", "setattr(getattr(getattr(")
-    path = f'gelu"), {code}, getattr(self, "gelu'
-    graph["layers"][path] = graph["layers"].pop("gelu")
-    next(n for n in graph["nodes"] if n["target"] == "gelu")["target"] = path
+    path = f'odd"), {code}, getattr(self, "odd'
+    graph["layers"][path] = graph["layers"].pop("odd")
+    next(n for n in graph["nodes"] if n["target"] == "odd")["target"] = path
 
 
 def _unknown_path(graph: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from engine.nets import Net, conv, images, randomize, run, sqnr
 from engine.test_kernels import Conv, assert_close, channels_last, convs, integers, output_range, real, reference
 from pytest_ptq import engine
 from pytest_ptq.engine import affine, modules
+from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.affine import UINT8, QParams
 from pytest_ptq.engine.blocks import ConvBlock
 from pytest_ptq.engine.freeze import FrozenConv2d
@@ -59,7 +60,7 @@ def test_int8_is_right_where_the_kernel_is_wrong(name: str, adds: bool) -> None:
             assert_close(actual, affine.quantize(expected, out))
 
 
-@given(convs(), st.sampled_from(["none", "relu", "relu6", "hardswish", "hardsigmoid"]), st.booleans())
+@given(convs(), st.sampled_from(sorted(ACTIVATIONS)), st.booleans())
 def test_the_float_kernels(conv: Conv, activation: str, adds: bool) -> None:
     """The fair fp32 model's, on the same geometries."""
     stored, scales, bias = conv.weights()
@@ -69,7 +70,7 @@ def test_the_float_kernels(conv: Conv, activation: str, adds: bool) -> None:
     exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), *conv.geometry())
     residual = torch.randn(exact.shape, generator=torch.Generator().manual_seed(conv.seed)) if adds else None
     expected = exact if residual is None else exact + residual
-    expected = modules.ACTIVATIONS[activation].function(expected)
+    expected = ACTIVATIONS[activation].function(expected)
     actual = FrozenConv2d(block)(channels_last(x), residual)
     torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Int8 layers: what a converted model consists of. Each holds plain integers and calls one kernel."""
+"""Int8 layers with weights: convolutions and linear layers, each one kernel."""
 
 from __future__ import annotations
 
@@ -11,48 +11,13 @@ from torch import Tensor, nn
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.affine import QParams, conv2d_sums, quantize_weight, weight_scales
-from pytest_ptq.engine.blocks import ConvBlock, LinearBlock, Pair, conv_output_shape, describe_conv
+from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, LinearBlock, Pair, conv_output_shape, describe_conv
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
+from pytest_ptq.engine.modules.borders import Int8Layer
 
-
-class Int8Layer(nn.Module):
-    """A layer that reads uint8 and writes uint8, or float32 when nothing after it wants integers."""
-
-    out: QParams | None = None
-
-    @property
-    def writes_integers(self) -> bool:
-        return self.out is not None
-
-    def _quantization(self) -> str:
-        return f", scale={self.out.scale:.8g}, zero_point={self.out.zero_point}" if self.out else ", output=float32"
-
-
-class Quantize(nn.Module):
-    """float32 -> uint8, where the int8 part of a model begins."""
-
-    def __init__(self, out: QParams) -> None:
-        super().__init__()
-        self.out = out
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return kernels.quantize(x, self.out)
-
-    def extra_repr(self) -> str:
-        return f"scale={self.out.scale:.8g}, zero_point={self.out.zero_point}, dtype=torch.uint8"
-
-
-class DeQuantize(nn.Module):
-    """uint8 -> float32, where it ends."""
-
-    def __init__(self, x: QParams) -> None:
-        super().__init__()
-        self.x = x
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.dequantize(x, self.x)
+CONV_POST_OPS = frozenset({"none", "relu", "hardtanh", "hardswish", "swish"})
+LINEAR_POST_OPS = CONV_POST_OPS | {"gelu", "tanh", "leaky_relu"}
+_PLAIN: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
 
 
 class QuantizedWeighted(Int8Layer):
@@ -62,6 +27,8 @@ class QuantizedWeighted(Int8Layer):
     scales: Tensor
     bias: Tensor | None
     prefix, suffix = "Quantized", ""
+    post_ops = CONV_POST_OPS
+    """What the kernel computes itself. Any other activation is computed behind it in fp32, and rounded once."""
 
     def __init__(
         self, weight: Tensor, scales: Tensor, bias: Tensor | None, activation: str, x: QParams, out: QParams | None
@@ -82,14 +49,18 @@ class QuantizedWeighted(Int8Layer):
             bias = torch.full_like(scales, act.shift) if bias is None else bias * act.gain + act.shift
         self._bias = bias
         self._call = (self.x.scale, self.x.zero_point, scales, torch.zeros(len(scales), dtype=torch.int32))
-        # Saturation does the activation's work only where the largest integer is the ceiling, or beyond no ceiling.
-        full = self.out is not None and self.out.quant_max == 255 and self.out.zero_point == 0
-        post_op, scalars = ("none", ()) if act.saturates and full else act.post_op
-        q = self.out or QParams(1.0, 0)
-        dtype = torch.uint8 if self.out else torch.float32
-        self._out = (q.scale, q.zero_point, dtype, post_op, list(scalars), "")
         # Kernels saturate at 255. What was not seen in calibration may lie beyond a smaller bound.
         self._bound = self.out.quant_max if self.out is not None and self.out.quant_max < 255 else None
+        # Saturation does the activation's work only where the largest integer is the ceiling, or beyond no ceiling.
+        full = self.out is not None and self.out.quant_max == 255 and self.out.zero_point == 0
+        post_op, scalars, algorithm = ("none", (), "") if act.saturates and full else act.post_op
+        self._after = None if post_op in self.post_ops else act.function
+        if self._after is not None:
+            self._out = _PLAIN
+            return
+        q = self.out or QParams(1.0, 0)
+        dtype = torch.uint8 if self.out else torch.float32
+        self._out = (q.scale, q.zero_point, dtype, post_op, list(scalars), algorithm)
 
     def __getstate__(self) -> dict[str, Any]:
         # What a kernel packed belongs to the kernel, and cannot be copied; it is packed again.
@@ -100,6 +71,9 @@ class QuantizedWeighted(Int8Layer):
         self._prepare()
 
     def _bounded(self, y: Tensor) -> Tensor:
+        if self._after is not None:
+            y = self._after(y)
+            return y if self.out is None else kernels.quantize(y, self.out)
         return y if self._bound is None else y.clamp_(max=self._bound)
 
     def _get_name(self) -> str:
@@ -146,8 +120,7 @@ class QuantizedConv2d(QuantizedWeighted):
             return self._bounded(kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, self._out))
         if residual.shape != conv_output_shape(x, self.weight, self.stride, self.padding, self.dilation):
             # The kernel adds tensors of one shape only. What broadcasts is added in fp32.
-            plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
-            y = kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, plain)
+            y = kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, _PLAIN)
             return self._finish(y, residual)
         layout = torch.channels_last
         other = residual.contiguous(memory_format=layout) if self.overwrites else residual.clone(memory_format=layout)
@@ -174,10 +147,20 @@ class QuantizedConv2d(QuantizedWeighted):
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups, self._quantization())
 
 
+class QuantizedConv1d(QuantizedConv2d):
+    """A convolution over sequences (N, C, L): over images one pixel high."""
+
+    suffix = "1d"
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return super().forward(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
+
+
 class QuantizedLinear(QuantizedWeighted):
     """Linear layer with its activation in one int8 kernel."""
 
     prefix = "QuantizedLinear"
+    post_ops = LINEAR_POST_OPS
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -191,96 +174,14 @@ class QuantizedLinear(QuantizedWeighted):
         return f"in_features={c}, out_features={k}{self._quantization()}"
 
 
-class QuantizedAdd(Int8Layer):
-    """Elementwise sum of two int8 tensors."""
-
-    def __init__(self, a: QParams, b: QParams, out: QParams | None) -> None:
-        super().__init__()
-        self.a, self.b, self.out = a, b, out
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.out is None:
-            return kernels.dequantize(a, self.a) + kernels.dequantize(b, self.b)
-        return kernels.add(a, self.a, b, self.b, self.out)
-
-    def extra_repr(self) -> str:
-        return self._quantization()[2:]
-
-
-class QuantizedMul(QuantizedAdd):
-    """Elementwise product of two int8 tensors."""
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.out is None:
-            return kernels.dequantize(a, self.a) * kernels.dequantize(b, self.b)
-        return kernels.mul(a, self.a, b, self.b, self.out)
-
-
-class QuantizedMean(Int8Layer):
-    """Mean over height and width (global average pooling)."""
-
-    def __init__(self, x: QParams, out: QParams | None, keepdim: bool) -> None:
-        super().__init__()
-        self.x, self.out, self.keepdim = x, out, keepdim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.mean(x, self.x, self.out, self.keepdim)
-
-    def extra_repr(self) -> str:
-        return f"keepdim={self.keepdim}{self._quantization()}"
-
-
-class IntegerLayer(Int8Layer):
-    """A layer that works on stored integers: its output has the scale and zero point of its input."""
-
-    @property
-    def writes_integers(self) -> bool:
-        return True
-
-
-class QuantizedMaxPool2d(IntegerLayer):
-    """Max pooling on stored integers: order is kept by quantization, so it is exact."""
-
-    def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride or kernel_size)
-        self.padding, self.dilation, self.ceil_mode = _pair(padding), _pair(dilation), ceil_mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-def _pair(value: Any) -> Pair:
-    first, second = value if isinstance(value, (tuple, list)) else (value, value)
-    return int(first), int(second)
-
-
-class QuantizedClamp(IntegerLayer):
-    """ReLU or ReLU6 that stands alone: a clamp of stored integers."""
-
-    def __init__(self, x: QParams, ceiling: float | None) -> None:
-        super().__init__()
-        self.x, self.ceiling = x, ceiling
-        steps = x.quant_max - x.zero_point if ceiling is None else round(ceiling / x.scale)
-        self.bounds = (x.zero_point, min(x.zero_point + steps, x.quant_max))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(*self.bounds)
-
-    def extra_repr(self) -> str:
-        return f"bounds={self.bounds}"
-
-
 def quantized_conv(
     layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
 ) -> nn.Module:
     """The int8 layer of a ConvBlock. reads: its input's, then its residual's."""
     assert isinstance(layer, ConvBlock)
     scales = weight_scales(layer.weight, per_channel)
-    return QuantizedConv2d(
+    kind = QuantizedConv1d if isinstance(layer, Conv1dBlock) else QuantizedConv2d
+    return kind(
         quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
         layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
     )  # fmt: skip

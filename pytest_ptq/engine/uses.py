@@ -1,0 +1,144 @@
+"""What rows of the op table refer to: which uses of an operation can be int8, and how their int8 layers are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from pytest_ptq.engine import modules as q
+from pytest_ptq.engine.affine import QParams
+from pytest_ptq.engine.op import Call
+
+
+def because(reason: str) -> Callable[[Call], str]:
+    """Never int8, for one reason."""
+    return lambda call: reason
+
+
+def one_tensor(call: Call) -> str:
+    return "" if call.reads == 1 else "reads more than one tensor"
+
+
+def pointwise(call: Call) -> str:
+    """A function of each number by itself becomes a table; its constants have to be known."""
+    return "an argument is computed from sizes" if call.computed else one_tensor(call)
+
+
+def arithmetic(call: Call) -> str:
+    """Of two tensors, or of one and a constant."""
+    if call.reads == 1:
+        return pointwise(call)
+    return "" if call.arguments.get("alpha", 1) == 1 else "alpha other than 1"
+
+
+def with_a_constant(call: Call) -> str:
+    return pointwise(call) if call.reads == 1 else "of two tensors"
+
+
+def prelu(call: Call) -> str:
+    slopes = call.layer.weight.numel() if isinstance(call.layer, nn.PReLU) else 0
+    return "" if slopes == 1 else "its slopes differ between channels"
+
+
+def window(call: Call) -> str:
+    if call.computed:
+        return "its size is computed from sizes"
+    return "pooling that returns indices" if call.given("return_indices", False) else ""
+
+
+def spatial_mean(call: Call) -> str:
+    dims = call.arguments.get("dim")
+    spatial = sorted(dims) in ([2, 3], [-2, -1]) if isinstance(dims, (list, tuple)) else False
+    return "" if spatial else f"int8 mean is built for height and width (dims 2 and 3), not {dims}"
+
+
+def zero_padding(call: Call) -> str:
+    if call.computed:
+        return "its width is computed from sizes"
+    if isinstance(call.layer, nn.Module):
+        return "" if getattr(call.layer, "value", 0.0) == 0 else "pads with other than zero"
+    if call.arguments.get("mode", "constant") != "constant":
+        return f"pads by {call.arguments['mode']}, which torch does not do for uint8"
+    return "" if not call.arguments.get("value") else "pads with other than zero"
+
+
+def nearest(call: Call) -> str:
+    mode = call.given("mode", "nearest")
+    return "" if mode in ("nearest", "nearest-exact") else f"{mode} interpolation computes between values"
+
+
+def plain_convolution(call: Call) -> str:
+    mode = getattr(call.layer, "padding_mode", "zeros")
+    return f"padding mode {mode}" if mode != "zeros" else "its padding differs between the sides"
+
+
+def always_drops(call: Call) -> str:
+    """F.dropout(x) without training=self.training: fp32 drops values in eval mode too, and int8 has to agree."""
+    drops = call.layer is None and call.arguments.get("training", True)
+    return "drops values also in eval mode" if drops else ""
+
+
+def clamp_activation(call: Call) -> str | None:
+    """A clamp that is a ReLU or a ReLU6 under another name."""
+    low = call.given("min_val", call.given("min"))
+    high = call.given("max_val", call.given("max"))
+    if call.computed or low != 0:
+        return None
+    return "relu6" if high == 6 else "relu" if high is None else None
+
+
+def gelu_activation(call: Call) -> str | None:
+    return "gelu_tanh" if call.given("approximate", "none") == "tanh" else "gelu"
+
+
+def leaky_activation(call: Call) -> str | None:
+    return "leaky_relu" if call.given("negative_slope", 0.01) == 0.01 else None
+
+
+def lower_lookup(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.lookup(call.apply, reads[0], out)
+
+
+def lower_add(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedAdd(reads[0], reads[1], out) if len(reads) == 2 else lower_lookup(call, reads, out)
+
+
+def lower_sub(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedSub(reads[0], reads[1], out) if len(reads) == 2 else lower_lookup(call, reads, out)
+
+
+def lower_mul(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedMul(reads[0], reads[1], out) if len(reads) == 2 else lower_lookup(call, reads, out)
+
+
+def lower_cat(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedCat(reads, out, call.arguments.get("dim", 0))
+
+
+def lower_pad(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    pad = call.layer.padding if call.layer is not None else call.arguments["pad"]
+    return q.QuantizedPad(reads[0], pad)  # type: ignore[arg-type]
+
+
+def lower_mean(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedMean(reads[0], out, bool(call.arguments.get("keepdim")))
+
+
+def lower_adaptive_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    size = call.given("output_size")
+    if size in (1, (1, 1), [1, 1]):
+        return q.QuantizedMean(reads[0], out, True)
+    return q.QuantizedAdaptiveAvgPool2d(reads[0], out, size)
+
+
+def lower_avg_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    usual = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+    rest = {name: call.given(name, value) for name, value in usual.items()}
+    return q.QuantizedAvgPool2d(reads[0], out, call.given("kernel_size"), **rest)
+
+
+def lower_max_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    usual = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+    rest = {name: call.given(name, value) for name, value in usual.items()}
+    return q.QuantizedMaxPool2d(call.given("kernel_size"), **rest)
