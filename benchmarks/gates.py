@@ -22,7 +22,7 @@ from pytest_ptq.measure.pairs import ProcessTimes
 from pytest_ptq.measure.processes import Job
 from pytest_ptq.metrics import LATENCY_RATIO
 
-SIZES: Mapping[str, int] = {"idle": 175, "inject": 200, "bursts": 375, "busy": 15}
+SIZES: Mapping[str, int] = {"idle": 135, "inject": 120, "bursts": 190, "busy": 15}
 """Processes in each pool."""
 
 

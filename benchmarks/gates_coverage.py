@@ -11,6 +11,7 @@ from tabulate import tabulate
 from benchmarks.median import median_interval
 from pytest_ptq.judge.intervals import confidence
 from pytest_ptq.measure.latency import PROTOCOL
+from pytest_ptq.measure.latency_measurements import shown_coverage
 from pytest_ptq.student import Mean, mean_of
 
 REPEATS = 4000
@@ -81,6 +82,7 @@ def _two_looks(chance: random.Random, kind: dict[str, float], limit: float) -> t
     """The interval that is reported after the protocol has stopped."""
     found = _medians(chance, kind, PROTOCOL.processes)
     low, high = mean_of(found).interval(confidence())
-    if low <= limit <= high:
-        found += _medians(chance, kind, PROTOCOL.extension)
-    return mean_of(found).interval()
+    if not low <= limit <= high:
+        return mean_of(found).interval(shown_coverage(1))
+    found += _medians(chance, kind, PROTOCOL.extension)
+    return mean_of(found).interval(shown_coverage(2))

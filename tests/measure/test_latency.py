@@ -171,6 +171,14 @@ def test_measurements_by_hand():
     assert found["latency_int8_ms"].details["processes"] == 5
 
 
+def test_the_interval_after_a_second_look_is_wider_so_that_all_cover_95_percent():
+    found = [0.49, 0.5, 0.51]
+    first, second = (to_measurements(samples(found, looks=looks))["latency_ratio"] for looks in (1, 2))
+    low, high = samples(found).log_ratio.interval(0.975)
+    assert (second.low, second.high) == pytest.approx((math.exp(low), math.exp(high)))
+    assert second.low < first.low < first.high < second.high
+
+
 def test_the_noise_floor_is_the_farther_end_of_the_controls_interval():
     found = samples([0.5] * 3, control=(1.0, 1.02, 1.01))
     low, high = found.control_log_ratio.interval()
