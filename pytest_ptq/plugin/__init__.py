@@ -12,6 +12,7 @@ from pytest_ptq.plugin import (
     collect,
     finish,
     hookspecs,
+    isa,
     junit,
     marker,
     options,
@@ -63,10 +64,16 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    if not config.getoption("ptq_list_suites"):
+    if config.getoption("ptq_list_suites"):
+        print(summary.suite_list(selection.search_folders(config)))
+        return 0
+    held = config.getoption("ptq_isa")
+    if held is None or isa.is_held(held):
         return None
-    print(summary.suite_list(selection.search_folders(config)))
-    return 0
+    try:
+        return isa.run_held(config, str(options.read_settings(config).isa))
+    except PTQError as error:
+        raise pytest.UsageError(printable(str(error))) from error
 
 
 @pytest.hookimpl(trylast=True)

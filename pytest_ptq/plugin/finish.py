@@ -61,12 +61,18 @@ def run_record(session: PTQSession) -> RunRecord:
     """Everything that this session measured and judged, and on what."""
     machine = session.machine
     return RunRecord(
-        machine={**asdict(machine), "key": machine.key},
+        machine={**asdict(machine), "key": machine.key, **_held(session)},
         versions=versions(),
         results=merge(session.results),
         commit=current_commit(project_root(session.config)),
         time=session.started,
     )
+
+
+def _held(session: PTQSession) -> dict[str, str]:
+    """Said of a run only that was held back: what its machine is called is not what the CPU is."""
+    held = session.settings.isa
+    return {} if held is None else {"isa_held_by": f"--ptq-isa {held}"}
 
 
 def remarks(session: PTQSession) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.plugin.gates import GATES, LATENCY
+from pytest_ptq.plugin.isa import HELD_ISAS, check_isa
 
 
 class LatencyMode(enum.Enum):
@@ -39,6 +40,7 @@ class Settings:
     `data` is the text of `--ptq-data`: which kinds there are, only a suite can tell. `threads` of None means one for
     each core. `baseline_dir` of None means `baselines/` under the root folder, then those that come with the package.
     `budget_s` is the command line's and wins over a suite's own; `budget_default_s` is the ini file's and does not.
+    `isa` is what kernels are held to; latency is off then.
     """
 
     suites: tuple[str, ...]
@@ -57,6 +59,7 @@ class Settings:
     json: Path | None = None
     budget_s: float | None = None
     budget_default_s: float | None = None
+    isa: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ _OPTIONS = (
     _Option("json", "writes this run's record into this file as well", "FILE"),
     _Option("budget", "seconds that the tests of one suite may take; what is not judged by then fails", "SECONDS"),
     _Option(
+        "isa",
+        "judges accuracy, size and coverage with int8 kernels held to an older instruction set, in a process of its "
+        f"own: what a CPU without VNNI would answer ({', '.join(HELD_ISAS)})",
+        "ISA",
+        None,
+    ),
+    _Option(
         "annotations",
         "github: print workflow commands, so that GitHub shows what failed beside the line of its limit; off: do not; "
         "auto (default): github on GitHub Actions",
@@ -122,6 +132,9 @@ def read_settings(config: pytest.Config) -> Settings:
     path = {key: None if given is None else _path(*given) for key, given in found.items()}
     gates = _gates(text["ptq_metrics"])
     latency = _choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE
+    isa = check_isa(text["ptq_isa"], gates)
+    if isa is not None:
+        latency = LatencyMode.OFF
     if latency is LatencyMode.OFF and gates == (LATENCY.name,):
         raise UsageError("--ptq-latency off leaves nothing of --ptq-metrics latency", remedy="Take one of them out.")
     return Settings(
@@ -141,6 +154,7 @@ def read_settings(config: pytest.Config) -> Settings:
         json=path["ptq_json"],
         budget_s=_seconds("--ptq-budget", config.getoption("ptq_budget")),
         budget_default_s=_seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
+        isa=isa,
     )
 
 

@@ -60,7 +60,11 @@ class PTQSession:
 
     @cached_property
     def machine(self) -> Machine:
-        return describe_machine(self.settings.threads)
+        found, held = describe_machine(self.settings.threads), self.settings.isa
+        if held is not None and found.isa != held:
+            message = f"kernels are to be held to {held} and would use {found.isa}"
+            raise UsageError(message, place="--ptq-isa", remedy="Run it without pytest.main().")
+        return found
 
     @cached_property
     def book(self) -> Book:

@@ -29,7 +29,7 @@ def header_lines(session: PTQSession) -> list[str]:
             suite=selection.suite.name,
             data=selection.kind if selection.argument is None else f"{selection.kind}={selection.argument}",
             engine=f"x86/{machine.engine}",
-            isa=machine.isa,
+            isa=machine.isa if session.settings.isa is None else f"{machine.isa} (--ptq-isa)",
             threads=machine.threads,
             baseline=_baseline(session.book.path(selection.suite.name), root),
         )

@@ -26,7 +26,7 @@ def test_defaults(settings, pytester: pytest.Pytester) -> None:
     assert (found.latency, found.update, found.strict, found.threads) == (LatencyMode.GATE, None, False, None)
     assert (found.data, found.weights, found.save, found.baseline_dir) == (None, None, None, None)
     assert (found.annotations, found.json) == (Annotations.AUTO, None)
-    assert (found.budget_s, found.budget_default_s) == (None, None)
+    assert (found.budget_s, found.budget_default_s, found.isa) == (None, None, None)
 
 
 def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
