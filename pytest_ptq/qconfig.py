@@ -36,6 +36,10 @@ class QConfig:
         percentile: percent of the values that the range holds; for the `percentile` observer only, 99.99 by default.
         weight_observer: `minmax` takes a weight's extremes, `mse` clips it where its squared error is smallest.
 
+        bias_correction: take the shift that quantization gives each channel's mean into the biases, layer by layer.
+        smooth_quant: the alphas that are tried for each tensor to move what is hard to quantize into the weights behind
+            it (0 to 1; SmoothQuant's own is 0.5); none by default.
+
     Raises:
         UsageError: a value that cannot be, or one that would have no effect.
     """
@@ -48,6 +52,8 @@ class QConfig:
     activation_scheme: str = "affine"
     percentile: float | None = None
     weight_observer: str = "minmax"
+    bias_correction: bool = False
+    smooth_quant: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         # It ends in test ids, tables, file names and spreadsheets.
@@ -59,6 +65,7 @@ class QConfig:
         _check("activation scheme", self.activation_scheme, SCHEMES, self.name)
         _check("weight observer", self.weight_observer, WEIGHT_OBSERVERS, self.name)
         _check_percentile(self)
+        _check_corrections(self)
         if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked
             raise UsageError("fp32_layers is a single string", place=f"qconfig {self.name}", remedy="Give a tuple.")
 
@@ -83,13 +90,27 @@ def _check_percentile(qconfig: QConfig) -> None:
         raise UsageError(f"percentile is {percentile!r}", place=place, remedy=remedy)
 
 
+def _check_corrections(qconfig: QConfig) -> None:
+    place = f"qconfig {qconfig.name}"
+    if not isinstance(qconfig.bias_correction, bool):
+        message = f"bias_correction is {qconfig.bias_correction!r}"  # type: ignore[unreachable]
+        raise UsageError(message, place=place, remedy="Give True or False.")
+    alphas = qconfig.smooth_quant
+    if not isinstance(alphas, tuple) or not all(
+        isinstance(a, int | float) and not isinstance(a, bool) and 0 <= a <= 1 for a in alphas
+    ):
+        remedy = "Give a tuple of alphas from 0 to 1, such as (0.5,)."
+        raise UsageError(f"smooth_quant is {alphas!r}", place=place, remedy=remedy)
+
+
 MINMAX = QConfig("minmax", activation_observer="minmax", weight_granularity="per_tensor")
 X86 = QConfig("x86", activation_observer="histogram", weight_granularity="per_channel")
 PERCENTILES = QConfig("percentile", activation_observer="percentile")
 ENTROPY = QConfig("entropy", activation_observer="entropy")
 MSE = QConfig("mse", activation_observer="mse", weight_observer="mse")
+X86_BIAS = QConfig("x86+bias", bias_correction=True)
 
-PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE)}
+PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE, X86_BIAS)}
 ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_ptq.engine.convert import QuantizedModule
     from pytest_ptq.engine.freeze import FrozenModule
     from pytest_ptq.engine.fuse import FusedModule
+    from pytest_ptq.engine.observe import PreparedModule
     from pytest_ptq.measure.latency import LatencySamples
     from pytest_ptq.timing import Timing
 
@@ -84,7 +85,7 @@ class SuiteRun:
         check_installation()
         self.timed_together: tuple[QConfig, ...] = ()
         """Whose latency will be asked for: the same processes time them all."""
-        self._calibration: Calibration | None = None
+        self._calibrations: dict[tuple[object, ...], tuple[PreparedModule, Calibration]] = {}
         self._quantized: dict[QConfig, QuantizedModule] = {}
         self._measured: dict[tuple[str, QConfig], Mapping[str, Measurement]] = {}
 
@@ -131,21 +132,30 @@ class SuiteRun:
         from pytest_ptq.engine import pipeline
 
         if qconfig not in self._quantized:
-            prepared = pipeline.prepare(self.fused, qconfig)
-            self._quantized[qconfig] = pipeline.convert(prepared, self._calibrated(qconfig))
+            prepared, calibration = self._calibrated(qconfig)
+            batches = self.dataset.calibration() if qconfig.bias_correction else None
+            self._quantized[qconfig] = pipeline.convert(prepared, calibration, qconfig, batches)
         return self._quantized[qconfig]
 
-    def _calibrated(self, qconfig: QConfig) -> Calibration:
-        """Statistics that serve `qconfig`: collected with histograms when any qconfig of the suite needs them."""
-        from pytest_ptq.engine import pipeline
+    def _calibrated(self, qconfig: QConfig) -> tuple[PreparedModule, Calibration]:
+        """The model with the weights of `qconfig`, and statistics that serve all qconfigs of the suite with the same.
 
-        if self._calibration is None:
+        They are collected with histograms when any of these needs them.
+        """
+        from pytest_ptq.engine import pipeline
+        from pytest_ptq.engine.correct import weights_key
+
+        key = weights_key(qconfig)
+        if key not in self._calibrations:
             observers = {q.activation_observer for q in (*self.qconfigs, qconfig)}
             richest = "histogram" if "histogram" in observers else qconfig.activation_observer
             # Layers kept in fp32 by one qconfig are observed for the others.
-            prepared = pipeline.prepare(self.fused, replace(qconfig, activation_observer=richest, fp32_layers=()))
-            self._calibration = pipeline.calibrate(prepared, self.dataset.calibration(), self.progress)
-        return self._calibration
+            collector = replace(qconfig, activation_observer=richest, fp32_layers=(), percentile=None)
+            batches = self.dataset.calibration() if qconfig.smooth_quant else None
+            prepared = pipeline.prepare(self.fused, collector, batches)
+            calibration = pipeline.calibrate(prepared, self.dataset.calibration(), self.progress)
+            self._calibrations[key] = prepared, calibration
+        return self._calibrations[key]
 
     @cached_property
     def _fp32_logits(self) -> tuple[Tensor, Tensor]:
@@ -289,10 +299,11 @@ class SuiteRun:
         from pytest_ptq.engine.inspect import gains, inspect_layers
 
         quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
-        rows = sorted(inspect_layers(self.fused, quantized, x), key=LayerError.rank)
+        prepared, calibration = self._calibrated(qconfig)
+        rows = sorted(inspect_layers(prepared.fused, quantized, x), key=LayerError.rank)
         if not self.suite.top1:
             return tuple(rows)
-        worst = gains(self.fused, quantized, self._calibrated(qconfig), rows[:WORST_LAYERS], x)
+        worst = gains(prepared.fused, quantized, calibration, rows[:WORST_LAYERS], x)
         return (*worst, *rows[WORST_LAYERS:])
 
     def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:

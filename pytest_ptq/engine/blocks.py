@@ -18,13 +18,23 @@ class Block(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    ceilings: Tensor | None
+    """What each output channel is cut off at: a ReLU6 whose channels have been scaled apart."""
     prefix = "Block"
     suffix = ""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, activation: str = "none", adds: bool = False) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        activation: str = "none",
+        adds: bool = False,
+        ceilings: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        self.register_buffer("ceilings", ceilings)
         self.activation, self.adds = activation, adds
 
     def _get_name(self) -> str:
@@ -38,7 +48,8 @@ class Block(nn.Module):
         return y if residual is None else y + residual
 
     def activate(self, y: Tensor) -> Tensor:
-        return ACTIVATIONS[self.activation].function(y)
+        y = ACTIVATIONS[self.activation].function(y)
+        return y if self.ceilings is None else torch.minimum(y, channels_of(self.ceilings, self.weight))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.activate(self.before_activation(x, residual))
@@ -59,8 +70,9 @@ class ConvBlock(Block):
         groups: int,
         activation: str = "none",
         adds: bool = False,
+        ceilings: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, bias, activation, adds)
+        super().__init__(weight, bias, activation, adds, ceilings)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def _compute(self, x: Tensor) -> Tensor:
@@ -96,6 +108,11 @@ class LinearBlock(Block):
 
     def extra_repr(self) -> str:
         return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}"
+
+
+def channels_of(values: Tensor, weight: Tensor) -> Tensor:
+    """One value an output channel, shaped to meet the output of a layer with that weight."""
+    return values.view(-1, *[1] * (weight.ndim - 2))
 
 
 def describe_conv(

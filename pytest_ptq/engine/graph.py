@@ -31,7 +31,7 @@ class StageModule(fx.GraphModule):
         return twin
 
 
-STAGE_FIELDS = ("plan", "qconfig", "stored", "made", "_fused")
+STAGE_FIELDS = ("plan", "qconfig", "stored", "made", "notes", "_fused")
 """What stages know beside their layers."""
 
 

@@ -16,6 +16,8 @@ class PreparedModule(StageModule):
     stage = "prepared"
     plan: QuantPlan
     qconfig: QConfig
+    notes: tuple[str, ...] = ()
+    """What was done to the weights before."""
     _fused: list[FusedModule]
 
     @property

@@ -1,8 +1,8 @@
-"""The stages, as a list that can be read: capture, fuse, plan, observe, calibrate, convert."""
+"""The stages, as a list that can be read: capture, fuse, correct, plan, observe, calibrate, convert, correct."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from pytest_ptq.engine import calibrate as calibrating
 from pytest_ptq.engine import convert as converting
 from pytest_ptq.engine.calibrate import Calibration, Progress
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.correct import improve_int8, improve_weights, weights_key
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.graph import StageModule
 from pytest_ptq.engine.observe import PreparedModule, observe
@@ -19,19 +20,23 @@ from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig, get_qconfig
 
 
-def prepare(model: nn.Module, qconfig: str | QConfig = "x86") -> PreparedModule:
+def prepare(model: nn.Module, qconfig: str | QConfig = "x86", batches: Iterable[Any] | None = None) -> PreparedModule:
     """A copy of `model` that observes what flows through it. `model` itself is not touched.
 
     Args:
         model: an nn.Module in eval mode, or what `fuse` returned.
         qconfig: a preset's name (`x86`, `minmax`; also `fbgemm`, `default`) or a QConfig.
+        batches: calibration batches, for a qconfig that corrects weights by them (`smooth_quant`).
 
     Raises:
         CaptureError, WeightsError, QuantizationError, UnknownNameError.
     """
     chosen = get_qconfig(qconfig)
     fused = model if isinstance(model, FusedModule) else fuse(model)
-    return observe(fused, make_plan(fused, chosen), chosen)
+    better, notes = improve_weights(fused, chosen, batches)
+    prepared = observe(better, make_plan(better, chosen), chosen)
+    prepared.notes = notes
+    return prepared
 
 
 def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progress | None = None) -> Calibration:
@@ -45,7 +50,10 @@ def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progre
 
 
 def convert(
-    prepared: PreparedModule, calibration: Calibration | None = None, qconfig: str | QConfig | None = None
+    prepared: PreparedModule,
+    calibration: Calibration | None = None,
+    qconfig: str | QConfig | None = None,
+    batches: Iterable[Any] | None = None,
 ) -> QuantizedModule:
     """The int8 model.
 
@@ -54,24 +62,34 @@ def convert(
         calibration: statistics to use in place of those that `prepared` has collected.
         qconfig: convert by another configuration than the one `prepared` was made for. Its observers must not need
             more than was collected: one calibration with histograms serves them all.
+        batches: calibration batches, for a qconfig that corrects the int8 model by them (`bias_correction`).
 
     Raises:
-        QuantizationError: nothing was calibrated.
+        QuantizationError: nothing was calibrated, `qconfig` wants other weights than `prepared` has, or batches that
+            a correction needs are missing.
     """
     _expect(prepared, PreparedModule, "convert", "prepare(model, qconfig)")
     seen = calibration or calibrating.collected(prepared)
-    if qconfig is None:
-        return converting.convert(prepared.fused, prepared.plan, seen, prepared.qconfig)
-    chosen = get_qconfig(qconfig)
-    return converting.convert(prepared.fused, make_plan(prepared.fused, chosen), seen, chosen)
+    chosen = prepared.qconfig if qconfig is None else get_qconfig(qconfig)
+    if weights_key(chosen) != weights_key(prepared.qconfig):
+        message = f"qconfig {chosen.name} smooths other activations than {prepared.qconfig.name}, which was prepared"
+        raise QuantizationError(message, stage="convert", remedy=f"Prepare the model with {chosen.name}.")
+    plan = prepared.plan if qconfig is None else make_plan(prepared.fused, chosen)
+    quantized = converting.convert(prepared.fused, plan, seen, chosen)
+    quantized.notes = prepared.notes
+    return improve_int8(prepared.fused, quantized, chosen, batches)
 
 
 def quantize(
     model: nn.Module, batches: Iterable[Any], qconfig: str | QConfig = "x86", progress: Progress | None = None
 ) -> QuantizedModule:
     """All stages in one call: float model and calibration batches in, int8 model out."""
-    prepared = prepare(model, qconfig)
-    return convert(prepared, calibrate(prepared, batches, progress))
+    chosen = get_qconfig(qconfig)
+    if (chosen.smooth_quant or chosen.bias_correction) and isinstance(batches, Iterator):
+        message = f"the batches of qconfig {chosen.name} are read more than once"
+        raise QuantizationError(message, stage="quantize", remedy="Give a list or a DataLoader, not an iterator.")
+    prepared = prepare(model, chosen, batches)
+    return convert(prepared, calibrate(prepared, batches, progress), batches=batches)
 
 
 def _expect(value: object, kind: type, call: str, remedy: str) -> None:

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.affine import QParams, conv2d_sums, quantize_weight, weight_scales
-from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, LinearBlock, Pair, conv_output_shape, describe_conv
+from pytest_ptq.engine.blocks import (
+    Conv1dBlock,
+    ConvBlock,
+    LinearBlock,
+    Pair,
+    channels_of,
+    conv_output_shape,
+    describe_conv,
+)
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
 from pytest_ptq.engine.modules.borders import Int8Layer
 
@@ -26,17 +34,26 @@ class QuantizedWeighted(Int8Layer):
     weight: Tensor
     scales: Tensor
     bias: Tensor | None
+    ceilings: Tensor | None
     prefix, suffix = "Quantized", ""
     post_ops = CONV_POST_OPS
     """What the kernel computes itself. Any other activation is computed behind it in fp32, and rounded once."""
 
     def __init__(
-        self, weight: Tensor, scales: Tensor, bias: Tensor | None, activation: str, x: QParams, out: QParams | None
+        self,
+        weight: Tensor,
+        scales: Tensor,
+        bias: Tensor | None,
+        activation: str,
+        x: QParams,
+        out: QParams | None,
+        ceilings: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", bias)
+        self.register_buffer("ceilings", ceilings)
         self.activation, self.x, self.out = activation, x, out
         self.adds = False
         self._prepare()
@@ -51,6 +68,7 @@ class QuantizedWeighted(Int8Layer):
         self._call = (self.x.scale, self.x.zero_point, scales, torch.zeros(len(scales), dtype=torch.int32))
         # Kernels saturate at 255. What was not seen in calibration may lie beyond a smaller bound.
         self._bound = self.out.quant_max if self.out is not None and self.out.quant_max < 255 else None
+        self._bounds = self._channel_bounds()
         # Saturation does the activation's work only where the largest integer is the ceiling, or beyond no ceiling.
         full = self.out is not None and self.out.quant_max == 255 and self.out.zero_point == 0
         post_op, scalars, algorithm = ("none", (), "") if act.saturates and full else act.post_op
@@ -74,7 +92,19 @@ class QuantizedWeighted(Int8Layer):
         if self._after is not None:
             y = self._after(y)
             return y if self.out is None else kernels.quantize(y, self.out)
+        if self._bounds is not None:
+            return torch.minimum(y, self._bounds)
         return y if self._bound is None else y.clamp_(max=self._bound)
+
+    def _channel_bounds(self) -> Tensor | None:
+        """What each channel is cut off at, as stored; None where nothing that can be stored lies beyond."""
+        if self.ceilings is None:
+            return None
+        ceilings = channels_of(self.ceilings, self.weight)
+        if self.out is None:
+            return ceilings
+        steps = torch.round(ceilings.double() / self.out.scale) + self.out.zero_point
+        return None if bool((steps >= self.out.quant_max).all()) else steps.clamp(0, self.out.quant_max).byte()
 
     def _get_name(self) -> str:
         return f"{self.prefix}{'Add' if self.adds else ''}{ACTIVATIONS[self.activation].title}{self.suffix}"
@@ -98,9 +128,10 @@ class QuantizedConv2d(QuantizedWeighted):
         dilation: Pair,
         groups: int,
         residual: QParams | None = None,
+        ceilings: Tensor | None = None,
     ) -> None:
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        super().__init__(weight, scales, bias, activation, x, out)
+        super().__init__(weight, scales, bias, activation, x, out, ceilings)
         self.residual = residual
         self.adds = residual is not None
         self.overwrites = False
@@ -141,7 +172,8 @@ class QuantizedConv2d(QuantizedWeighted):
             assert self.residual is not None
             y = y + kernels.dequantize(residual, self.residual)
         y = ACTIVATIONS[self.activation].function(y).contiguous(memory_format=torch.channels_last)
-        return y if self.out is None else kernels.quantize(y, self.out)
+        y = y if self.out is None else kernels.quantize(y, self.out)
+        return y if self._bounds is None else torch.minimum(y, self._bounds)
 
     def extra_repr(self) -> str:
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups, self._quantization())
@@ -184,6 +216,7 @@ def quantized_conv(
     return kind(
         quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
         layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
+        layer.ceilings,
     )  # fmt: skip
 
 
@@ -193,4 +226,6 @@ def quantized_linear(
     """The int8 layer of a LinearBlock."""
     assert isinstance(layer, LinearBlock)
     scales = weight_scales(layer.weight, per_channel)
-    return QuantizedLinear(quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out)
+    return QuantizedLinear(
+        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
+    )

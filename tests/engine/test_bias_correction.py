@@ -1,0 +1,128 @@
+"""Bias correction: brings channel means back, is sequential, is kept only where it helps, and says so."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.nets import Net, conv, images, residual_net, run, sqnr
+from pytest_ptq import engine
+from pytest_ptq.engine import pipeline
+from pytest_ptq.engine.correct import bias, compare
+from pytest_ptq.errors import QuantizationError, UsageError
+from pytest_ptq.qconfig import QConfig
+
+TENSOR = QConfig("tensor", activation_observer="minmax", weight_granularity="per_tensor", reduce_range=False)
+CORRECTED = QConfig("corrected", "minmax", "per_tensor", reduce_range=False, bias_correction=True)
+
+
+def shifting_net() -> Net:
+    """Channels a hundred times apart under one scale: the weights of the small ones all round the same way."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        return m.fc(torch.flatten(m.pool(m.relu(m.conv2(m.relu(m.conv1(x))))), 1))
+
+    net = Net(
+        compute, conv1=conv(3, 8), conv2=conv(8, 8), relu=nn.ReLU(), pool=nn.AdaptiveAvgPool2d(1), fc=nn.Linear(8, 10)
+    )
+    with torch.no_grad():
+        for layer in (net.conv1, net.conv2):
+            layer.weight[1:] = 0.0043 * layer.weight[0].abs().max() * torch.sign(layer.weight[1:])
+    return net
+
+
+def batches(count: int = 8) -> list[Tensor]:
+    return [images(4, 16, seed=i).abs() for i in range(count)]
+
+
+def test_channel_means_come_back_layer_by_layer() -> None:
+    fused, data = engine.fuse(shifting_net()), batches()
+    quantized = engine.quantize(fused, data, TENSOR)
+    before = bias.bias_shifts(fused, quantized, data)
+    after = bias.bias_shifts(fused, bias.with_shifts(quantized, before), data)
+    assert list(before) == ["conv1", "conv2", "fc"]
+    for path in before:
+        assert float(before[path].abs().max()) > 1e-3
+        assert float(after[path].abs().max()) < 1e-5 + 1e-3 * float(before[path].abs().max()), path
+
+
+def test_the_shift_of_a_layer_counts_what_came_before_it() -> None:
+    """The fast kind, on fp32 inputs, would find the same for conv2 whether conv1 was corrected or not."""
+    fused, data = engine.fuse(shifting_net()), batches()
+    quantized = engine.quantize(fused, data, TENSOR)
+    shifts = bias.bias_shifts(fused, quantized, data)
+    first_only = bias.with_shifts(quantized, {"conv1": shifts["conv1"]})
+    torch.testing.assert_close(bias.bias_shifts(fused, first_only, data)["conv2"], shifts["conv2"])
+    spoilt = bias.with_shifts(quantized, {"conv1": shifts["conv1"] + 0.1})
+    torch.testing.assert_close(bias.bias_shifts(fused, spoilt, data)["conv2"], shifts["conv2"])
+
+
+def test_it_gains_where_means_shift() -> None:
+    net, data, fresh = shifting_net(), batches(), images(16, 16, seed=99).abs()
+    plain, corrected = (engine.quantize(net, data, q) for q in (TENSOR, CORRECTED))
+    assert sqnr(run(net, fresh), run(corrected, fresh)) > sqnr(run(net, fresh), run(plain, fresh)) + 6
+    assert len(corrected.notes) == 1
+    assert corrected.notes[0].startswith("bias_correction: ")
+    assert plain.notes == ()
+
+
+def test_a_residual_that_shifted_is_corrected_with_the_sum() -> None:
+    fused, data = engine.fuse(residual_net()), batches()
+    quantized = engine.quantize(fused, data, TENSOR)
+    shifts = bias.bias_shifts(fused, quantized, data)
+    corrected = bias.with_shifts(quantized, shifts)
+    again = bias.bias_shifts(fused, corrected, data)
+    assert float(again["conv2"].abs().max()) < 1e-2 * float(shifts["conv2"].abs().max()) + 1e-6
+
+
+def test_nothing_is_changed_in_place() -> None:
+    fused, data = engine.fuse(shifting_net()), batches()
+    quantized = engine.quantize(fused, data, TENSOR)
+    states = [{k: v.clone() for k, v in model.state_dict().items()} for model in (quantized, fused)]
+    bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, data))
+    for model, state in zip((quantized, fused), states, strict=True):
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_harm_is_noticed_and_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = {"conv1": torch.full((8,), 3.0)}
+    monkeypatch.setattr(bias, "bias_shifts", lambda *_: wrong)
+    with caplog.at_level(logging.WARNING):
+        corrected = engine.quantize(shifting_net(), batches(), CORRECTED)
+    plain, x = engine.quantize(shifting_net(), batches(), TENSOR), images(seed=5)
+    assert torch.equal(run(corrected, x), run(plain, x))
+    assert corrected.notes[0].startswith("bias_correction left out, it does harm: ")
+    assert corrected.notes[0] in caplog.text
+
+
+def test_images_to_compare_on_are_not_those_it_was_made_from() -> None:
+    for given in (batches(8), batches(2), [images(5)]):
+        kept, apart = compare.split(given)
+        seen = {tuple(x.flatten().tolist()) for b in kept for x in b}
+        assert all(tuple(x.flatten().tolist()) not in seen for b in apart for x in b)
+        assert sum(map(len, kept)) + sum(map(len, apart)) == sum(map(len, given))
+    kept, apart = compare.split([images(1)])
+    assert torch.equal(kept[0], apart[0])
+
+
+def test_what_is_kept_in_memory_is_bounded() -> None:
+    endless = (images(4, 8, seed=i) for i in range(10**9))
+    assert sum(map(len, compare.take(endless, 10))) == 10
+
+
+def test_missing_batches_and_batches_that_can_be_read_once_are_errors() -> None:
+    net, data = shifting_net(), batches()
+    prepared = engine.prepare(net, CORRECTED)
+    calibration = engine.calibrate(prepared, data)
+    with pytest.raises(QuantizationError, match=r"^convert: qconfig corrected: bias_correction needs calibration"):
+        engine.convert(prepared, calibration)
+    by_hand = pipeline.convert(prepared, calibration, batches=data)
+    x = images()
+    assert torch.equal(run(by_hand, x), run(engine.quantize(net, data, CORRECTED), x))
+    with pytest.raises(QuantizationError, match="read more than once"):
+        engine.quantize(net, iter(data), CORRECTED)
+    with pytest.raises(UsageError, match="bias_correction is 'yes'"):
+        QConfig("q", bias_correction="yes")  # type: ignore[arg-type]
