@@ -14,9 +14,10 @@ SUITES = PACKAGE.parent / "suites"
 SHARED = {"errors", "metrics", "qconfig", "student"}
 """What every package may import."""
 ARROWS = {
-    "plugin": {"report", "runner"},
+    "plugin": {"report", "runner", "tuning"},
     "cli": {"report", "runner"},
     "runner": {"suite", "sources", "engine", "runtimes", "timing"},
+    "tuning": {"runner"},
     "timing": {"engine", "measure"},
     "worker": {"engine", "measure"},
     "report": {"judge", "store"},

@@ -121,8 +121,6 @@ def mark_overwrites(converted: QuantizedModule) -> None:
             residual = node.args[1]
             assert isinstance(residual, fx.Node)
             fresh = isinstance(layer_of(converted, residual), (Int8Layer, Quantize))
-            viewed = any(
-                not isinstance(layer_of(converted, user), (Int8Layer, DeQuantize)) for user in residual.users
-            )
+            viewed = any(not isinstance(layer_of(converted, user), (Int8Layer, DeQuantize)) for user in residual.users)
             last = all(position[user] <= position[node] for user in residual.users)
             layer.overwrites = fresh and last and not viewed and node.args[0] is not residual

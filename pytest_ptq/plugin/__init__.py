@@ -166,6 +166,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session_of(session.config).latency = plan_latency(session.items)
 
 
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    known = session_of(session.config)
+    if not known.settings.tune or session.config.option.collectonly:
+        return None
+    from pytest_ptq.plugin.tune import run_tuning  # imports torch by and by; only tuning needs it
+
+    return run_tuning(known, session)
+
+
 class _Controller:
     """The hooks that need the results of all workers: registered once, in the process that talks to the person."""
 

@@ -247,7 +247,7 @@ class Check:
         return "\n\n".join(texts)
 
 
-_NOT_REPEATED = frozenset({"ptq_update_baseline", "ptq_json", "ptq_annotations", "ptq_budget"})
+_NOT_REPEATED = frozenset({"ptq_update_baseline", "ptq_json", "ptq_annotations", "ptq_budget", "ptq_tune"})
 """Options of a run as a whole, which the command for one item does without."""
 
 

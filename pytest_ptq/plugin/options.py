@@ -60,6 +60,7 @@ class Settings:
     budget_s: float | None = None
     budget_default_s: float | None = None
     isa: str | None = None
+    tune: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def add_options(parser: pytest.Parser) -> None:
     strict = "an inconclusive latency verdict is a failure"
     group.addoption("--ptq-strict", dest="ptq_strict", action="store_true", default=None, help=strict)
     parser.addini("ptq_strict", strict, type="bool", default=False)
+    tune = "instead of testing, find the fewest layers that must stay in fp32 for accuracy to keep its limits"
+    group.addoption("--ptq-tune", dest="ptq_tune", action="store_true", default=None, help=tune)
     group.addoption("--ptq-list-suites", dest="ptq_list_suites", action="store_true", help="print the suites and exit")
 
 
@@ -155,6 +158,7 @@ def read_settings(config: pytest.Config) -> Settings:
         budget_s=_seconds("--ptq-budget", config.getoption("ptq_budget")),
         budget_default_s=_seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
         isa=isa,
+        tune=bool(config.getoption("ptq_tune")),
     )
 
 

@@ -140,6 +140,8 @@ def open_session(config: pytest.Config) -> PTQSession:
             place="--ptq-update-baseline",
             remedy="Run without -n.",
         )
+    if settings.tune and is_distributed(config):
+        raise UsageError("layers are not tuned by several workers", place="--ptq-tune", remedy="Run without -n.")
     selections = select_all(config, settings, tables)
     for selection in selections:
         baseline_path(project_root(config), selection.suite.name)  # at once: a name that cannot name a file
