@@ -52,6 +52,7 @@ class SuiteRun:
         progress: shows calibration, evaluation and latency going by.
         qconfigs: further qconfigs by name, beside the presets.
         metrics: the metrics that the suite may name.
+        cache: folder in which calibration statistics are kept from run to run; nowhere by default.
 
     Raises:
         UnknownNameError: the suite has no such variant, or names an unknown qconfig or metric.
@@ -68,6 +69,7 @@ class SuiteRun:
         progress: Progress = silent,
         qconfigs: Mapping[str, QConfig] | None = None,
         metrics: Mapping[str, MetricSource] | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.suite, self.argument, self.weights, self._threads, self.progress = (
             suite,
@@ -76,6 +78,7 @@ class SuiteRun:
             threads,
             progress,
         )
+        self.cache = cache
         self.kind = kind if kind is not None else next(iter(suite.variants))
         if self.kind not in suite.variants:
             raise UnknownNameError("kind of data", self.kind, suite.variants, place=f"suite {suite.name}")
@@ -140,22 +143,26 @@ class SuiteRun:
     def _calibrated(self, qconfig: QConfig) -> tuple[PreparedModule, Calibration]:
         """The model with the weights of `qconfig`, and statistics that serve all qconfigs of the suite with the same.
 
-        They are collected with histograms when any of these needs them.
+        They come from one pass over the data, or from the run before.
         """
         from pytest_ptq.engine import pipeline
+        from pytest_ptq.engine.calibration_cache import calibrated
         from pytest_ptq.engine.correct import weights_key
+        from pytest_ptq.engine.observers import OBSERVERS
 
+        names = {q.activation_observer for q in (*self.qconfigs, qconfig)}
+        # Every rule reads the same statistics, and those with histograms serve all of them.
+        richest = "histogram" if any(OBSERVERS[name].needs_histogram for name in names) else "minmax"
         key = weights_key(qconfig)
-        if key not in self._calibrations:
-            observers = {q.activation_observer for q in (*self.qconfigs, qconfig)}
-            richest = "histogram" if "histogram" in observers else qconfig.activation_observer
+        held = self._calibrations.get(key)
+        if held is None or held[0].qconfig.activation_observer not in ("histogram", richest):
             # Layers kept in fp32 by one qconfig are observed for the others.
             collector = replace(qconfig, activation_observer=richest, fp32_layers=(), percentile=None)
             batches = self.dataset.calibration() if qconfig.smooth_quant else None
             prepared = pipeline.prepare(self.fused, collector, batches)
-            calibration = pipeline.calibrate(prepared, self.dataset.calibration(), self.progress)
-            self._calibrations[key] = prepared, calibration
-        return self._calibrations[key]
+            seen = calibrated(self.cache, prepared, self.dataset.calibration, self.progress, pipeline.calibrate)
+            held = self._calibrations[key] = prepared, seen
+        return held
 
     @cached_property
     def _fp32_logits(self) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_ptq import engine
+from pytest_ptq.engine.pipeline import calibrating
 from pytest_ptq.errors import DataError, MeasurementError, UnknownNameError
 from pytest_ptq.measure.custom import MetricSource
 from pytest_ptq.metrics import (
@@ -120,6 +121,44 @@ def test_a_suite_of_minmax_alone_collects_no_histograms() -> None:
     run.quantized(MINMAX)
     _, calibration = run._calibrated(MINMAX)
     assert all(s.counts is None for s in calibration.statistics.values())
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images of each calibration batch that went through a model."""
+    found: list[int] = []
+    real = calibrating.run_stage
+
+    def counted(module: Any, x: Tensor, place: str) -> Any:
+        found.append(len(x))
+        return real(module, x, place)
+
+    monkeypatch.setattr(calibrating, "run_stage", counted)
+    return found
+
+
+SWEEP = ("x86", "minmax", "percentile", "entropy", "mse", QConfig("average", activation_observer="moving_average"))
+
+
+def test_six_qconfigs_cost_one_pass_and_the_next_run_none(tmp_path: Path, forwards: list[int]) -> None:
+    outputs: list[list[Tensor]] = []
+    for _ in range(2):
+        run = SuiteRun(suite(Noise(), SWEEP), cache=tmp_path)
+        x = run.dataset.calibration()[0]  # type: ignore[index]
+        outputs.append([run.quantized(q)(x) for q in run.qconfigs])
+        assert forwards == [16, 16]
+    assert all(torch.equal(one, other) for one, other in zip(*outputs, strict=True))
+    for qconfig, output in zip(run.qconfigs, outputs[0], strict=True):
+        alone = engine.quantize(build(), run.dataset.calibration(), qconfig)
+        assert torch.equal(alone(x), output), qconfig.name
+
+
+def test_a_qconfig_that_needs_more_than_the_suite_said_is_served_too(forwards: list[int]) -> None:
+    run = SuiteRun(suite(Noise(), ("minmax",)))
+    run.quantized(MINMAX)
+    run.quantized(X86)
+    run.quantized(MINMAX)
+    assert forwards == [16, 16] * 2
 
 
 def test_everything_is_computed_once() -> None:

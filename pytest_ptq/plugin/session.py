@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,15 @@ class PTQSession:
         return found
 
     @cached_property
+    def cache(self) -> Path | None:
+        """pytest's own cache, which `--cache-clear` empties; none with `-p no:cacheprovider`."""
+        cache = getattr(self.config, "cache", None)
+        try:
+            return None if cache is None else Path(cache.mkdir("ptq-calibration"))
+        except OSError:  # a project that cannot be written to
+            return None
+
+    @cached_property
     def book(self) -> Book:
         return Book(project_root(self.config), self.settings, self.machine.key, tuple(self.tables.known_metrics))
 
@@ -100,6 +110,7 @@ class PTQSession:
             threads=self.machine.threads,
             progress=self.budget(selection).watch(self.progress),
             metrics=self.tables.metrics,
+            cache=self.cache,
         )
 
     def budget(self, selection: Selection) -> Budget:
