@@ -39,6 +39,7 @@ class QConfig:
         bias_correction: take the shift that quantization gives each channel's mean into the biases, layer by layer.
         smooth_quant: the alphas that are tried for each tensor to move what is hard to quantize into the weights behind
             it (0 to 1; SmoothQuant's own is 0.5); none by default.
+        equalization: make the weights of neighbouring layers equally large, channel by channel, before anything else.
 
     Raises:
         UsageError: a value that cannot be, or one that would have no effect.
@@ -54,6 +55,7 @@ class QConfig:
     weight_observer: str = "minmax"
     bias_correction: bool = False
     smooth_quant: tuple[float, ...] = ()
+    equalization: bool = False
 
     def __post_init__(self) -> None:
         # It ends in test ids, tables, file names and spreadsheets.
@@ -92,9 +94,10 @@ def _check_percentile(qconfig: QConfig) -> None:
 
 def _check_corrections(qconfig: QConfig) -> None:
     place = f"qconfig {qconfig.name}"
-    if not isinstance(qconfig.bias_correction, bool):
-        message = f"bias_correction is {qconfig.bias_correction!r}"  # type: ignore[unreachable]
-        raise UsageError(message, place=place, remedy="Give True or False.")
+    for field in ("bias_correction", "equalization"):
+        if not isinstance(getattr(qconfig, field), bool):
+            message = f"{field} is {getattr(qconfig, field)!r}"
+            raise UsageError(message, place=place, remedy="Give True or False.")
     alphas = qconfig.smooth_quant
     if not isinstance(alphas, tuple) or not all(
         isinstance(a, int | float) and not isinstance(a, bool) and 0 <= a <= 1 for a in alphas

@@ -72,7 +72,7 @@ def convert(
     seen = calibration or calibrating.collected(prepared)
     chosen = prepared.qconfig if qconfig is None else get_qconfig(qconfig)
     if weights_key(chosen) != weights_key(prepared.qconfig):
-        message = f"qconfig {chosen.name} smooths other activations than {prepared.qconfig.name}, which was prepared"
+        message = f"qconfig {chosen.name} corrects weights otherwise than {prepared.qconfig.name}, which was prepared"
         raise QuantizationError(message, stage="convert", remedy=f"Prepare the model with {chosen.name}.")
     plan = prepared.plan if qconfig is None else make_plan(prepared.fused, chosen)
     quantized = converting.convert(prepared.fused, plan, seen, chosen)

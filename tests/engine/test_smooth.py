@@ -138,5 +138,5 @@ def test_bad_alphas_and_missing_batches_are_errors() -> None:
         engine.prepare(attention_like(), SMOOTH)
     prepared = engine.prepare(attention_like(), PLAIN)
     engine.calibrate(prepared, [tokens(0)])
-    with pytest.raises(QuantizationError, match=r"smooths other activations than plain, which was prepared"):
+    with pytest.raises(QuantizationError, match=r"corrects weights otherwise than plain, which was prepared"):
         engine.convert(prepared, qconfig=SMOOTH)

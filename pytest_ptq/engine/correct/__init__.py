@@ -7,11 +7,13 @@ in sentences that stay with the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.correct import bias, compare, smooth
+from pytest_ptq.engine.correct import bias, compare, equalize, smooth
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig
@@ -22,22 +24,39 @@ Notes = tuple[str, ...]
 
 def weights_key(qconfig: QConfig) -> tuple[object, ...]:
     """Equal for qconfigs whose weights are the same before calibration, so that one calibration serves them all."""
-    return (qconfig.smooth_quant, qconfig.weight_granularity if qconfig.smooth_quant else None)
+    return (qconfig.equalization, qconfig.smooth_quant, qconfig.weight_granularity if qconfig.smooth_quant else None)
 
 
 def improve_weights(fused: FusedModule, qconfig: QConfig, batches: Iterable[Any] | None) -> tuple[FusedModule, Notes]:
     """The same function with weights and activations that are easier to quantize, where `qconfig` asks for it."""
-    if not qconfig.smooth_quant:
-        return fused, ()
+    better, notes = fused, Notes()
+    if qconfig.equalization:
+        better, note = _equalized(better)
+        notes = (*notes, note)
+    if qconfig.smooth_quant:
+        better, note = _smoothed(better, qconfig, batches)
+        notes = (*notes, note)
+    return better, notes
+
+
+def _equalized(fused: FusedModule) -> tuple[FusedModule, str]:
+    better, pairs = equalize.equalize(fused)
+    if not pairs:
+        reason = "no two layers follow each other so that factors can move"
+        return fused, _said(f"equalization changed nothing: {reason}", logging.WARNING)
+    return better, _said(f"equalization: {pairs} pairs of layers")
+
+
+def _smoothed(fused: FusedModule, qconfig: QConfig, batches: Iterable[Any] | None) -> tuple[FusedModule, str]:
     kept, apart = compare.split(compare.take(_needed(batches, qconfig, "smooth_quant", "prepare")))
     extremes = smooth.channel_extremes(fused, kept)
     per_channel = qconfig.weight_granularity == "per_channel"
     factors = smooth.choose_factors(fused, extremes, qconfig.smooth_quant, apart, per_channel)
     if not factors:
         found = "none has a layer before it that factors can move into" if not extremes else "none gains from it"
-        return fused, (_said(f"smooth_quant changed nothing: of the activations, {found}", logging.WARNING),)
+        return fused, _said(f"smooth_quant changed nothing: of the activations, {found}", logging.WARNING)
     note = f"smooth_quant: {len(factors)} of {len(extremes)} activations smoothed"
-    return smooth.smooth(fused, factors), (_said(note),)
+    return smooth.smooth(fused, factors), _said(note)
 
 
 def improve_int8(
@@ -46,13 +65,17 @@ def improve_int8(
     """The int8 model with better biases, where `qconfig` asks for it and they are better."""
     if not qconfig.bias_correction:
         return quantized
-    kept, apart = compare.split(compare.take(_needed(batches, qconfig, "bias_correction", "convert")))
-    corrected = bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, kept))
-    before, after = (compare.sqnr_db(fused, model, apart) for model in (quantized, corrected))
-    measured = f"{before:.1f} dB without it, {after:.1f} dB with it, on {sum(map(len, apart))} images"
+    images = compare.take(_needed(batches, qconfig, "bias_correction", "convert"))
+
+    def corrected(by: Sequence[Tensor]) -> QuantizedModule:
+        return bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, by))
+
+    before, after = compare.crossed(fused, quantized, corrected, images)
+    measured = f"{before:.1f} dB without it, {after:.1f} dB with it, on {sum(map(len, images))} images"
     if after > before:
-        corrected.notes = (*quantized.notes, _said(f"bias_correction: {measured}"))
-        return corrected
+        better = corrected(images)
+        better.notes = (*quantized.notes, _said(f"bias_correction: {measured}"))
+        return better
     quantized.notes = (*quantized.notes, _said(f"bias_correction left out, it does harm: {measured}", logging.WARNING))
     return quantized
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,26 +32,47 @@ def take(batches: Iterable[Any], images: int = IMAGES) -> list[Tensor]:
 
 
 def split(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Images to correct by, and every fourth batch (or image, where there are few batches) to compare on.
+    """Two halves of the batches, or of the images where there are few batches: one to correct by, one to compare on.
 
-    The same single image serves both when there is no other.
+    A single image serves as both.
     """
     parts = list(batches) if len(batches) >= 4 else [x for b in batches for x in torch.split(b, 1)]
-    kept, apart = [b for i, b in enumerate(parts) if i % 4 != 3], parts[3::4]
-    return (kept, apart) if apart else (parts, parts)
+    return (parts[::2], parts[1::2]) if len(parts) > 1 else (parts, parts)
 
 
-@torch.no_grad()
-def sqnr_db(reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> float:
-    """SQNR in dB of all floating-point outputs together, over several batches."""
-    signal = noise = 0.0
-    for x in batches:
-        for a, b in zip(_tensors(reference(x)), _tensors(other(x)), strict=True):
-            signal += float(a.double().square().sum())
-            noise += float((a.double() - b.double()).square().sum())
-    if not noise:
-        return CAP_DB
-    return max(min(10 * math.log10(signal / noise), CAP_DB), -CAP_DB) if signal else -CAP_DB
+def crossed(
+    reference: fx.GraphModule,
+    other: fx.GraphModule,
+    correct: Callable[[Sequence[Tensor]], fx.GraphModule],
+    batches: Sequence[Tensor],
+) -> tuple[float, float]:
+    """SQNR in dB without and with a correction, over all images: each half is judged by what the other half gave."""
+    one, two = split(batches)
+    before, after = Powers(), Powers()
+    for by, on in ((one, two), (two, one)):
+        corrected = correct(by)
+        before.add(reference, other, on)
+        after.add(reference, corrected, on)
+    return before.sqnr_db(), after.sqnr_db()
+
+
+class Powers:
+    """Signal and error power of all floating-point outputs together, over batches that stream by."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = 0.0
+
+    @torch.no_grad()
+    def add(self, reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> None:
+        for x in batches:
+            for a, b in zip(_tensors(reference(x)), _tensors(other(x)), strict=True):
+                self.signal += float(a.double().square().sum())
+                self.noise += float((a.double() - b.double()).square().sum())
+
+    def sqnr_db(self) -> float:
+        if not self.noise:
+            return CAP_DB
+        return max(min(10 * math.log10(self.signal / self.noise), CAP_DB), -CAP_DB) if self.signal else -CAP_DB
 
 
 def _tensors(output: Any) -> list[Tensor]:
