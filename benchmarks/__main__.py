@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from benchmarks import clipping, gates
+from benchmarks import accuracy, clipping, gates, zoo
 from pytest_ptq.measure.machine import describe_machine
 
-TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table, "gates": gates.table}
+TABLES: Mapping[str, Callable[[], str]] = {
+    "accuracy": accuracy.table, "clipping": clipping.table, "gates": gates.table, "zoo": zoo.table,
+}  # fmt: skip
 
 
 def main() -> None:

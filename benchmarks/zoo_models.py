@@ -50,32 +50,33 @@ class Words(nn.Module):
         return y
 
 
-_PLAIN = {"weights": None, "weights_backbone": None, "num_classes": CLASSES}
+_OWN_BATCH_NORMS = {"init_weights": False, "aux_logits": False}
+_NO_BACKBONE = {"weights_backbone": None}
 ZOO: Mapping[str, Entry] = {
-    "alexnet": Entry(),
-    "vgg16_bn": Entry(32),
-    "resnet18": Entry(),
-    "resnet50": Entry(),
-    "resnext50_32x4d": Entry(),
-    "wide_resnet50_2": Entry(),
-    "densenet121": Entry(),
-    "googlenet": Entry(arguments={"init_weights": False, "aux_logits": False}),
-    "inception_v3": Entry(75, arguments={"init_weights": False, "aux_logits": False}),
-    "squeezenet1_1": Entry(),
-    "mnasnet1_0": Entry(),
-    "mobilenet_v2": Entry(),
-    "mobilenet_v3_small": Entry(),
-    "mobilenet_v3_large": Entry(),
-    "shufflenet_v2_x1_0": Entry(),
-    "efficientnet_b0": Entry(),
-    "efficientnet_v2_s": Entry(),
-    "regnet_y_400mf": Entry(),
-    "convnext_tiny": Entry(),
-    "vit_b_16": Entry(32, arguments={"image_size": 32}),
-    "swin_t": Entry(),
-    "deeplabv3_mobilenet_v3_large": Entry(arguments={"weights_backbone": None}),
-    "fcn_resnet50": Entry(arguments={"weights_backbone": None}),
-    "transformer_encoder": Entry(),
+    "alexnet": Entry(sqnr=24, heavy=True),
+    "vgg16_bn": Entry(32, sqnr=18, heavy=True),
+    "resnet18": Entry(sqnr=24),
+    "resnet50": Entry(sqnr=16),
+    "resnext50_32x4d": Entry(sqnr=18, heavy=True),
+    "wide_resnet50_2": Entry(sqnr=18, heavy=True),
+    "densenet121": Entry(sqnr=14),
+    "googlenet": Entry(arguments=_OWN_BATCH_NORMS, sqnr=11),
+    "inception_v3": Entry(75, _OWN_BATCH_NORMS, sqnr=6),
+    "squeezenet1_1": Entry(sqnr=26),
+    "mnasnet1_0": Entry(sqnr=13),
+    "mobilenet_v2": Entry(sqnr=13),
+    "mobilenet_v3_small": Entry(sqnr=13),
+    "mobilenet_v3_large": Entry(sqnr=11),
+    "shufflenet_v2_x1_0": Entry(sqnr=14),
+    "efficientnet_b0": Entry(sqnr=11),
+    "efficientnet_v2_s": Entry(sqnr=12, heavy=True),
+    "regnet_y_400mf": Entry(sqnr=20),
+    "convnext_tiny": Entry(sqnr=23),
+    "vit_b_16": Entry(32, {"image_size": 32}, sqnr=21, heavy=True),
+    "swin_t": Entry(sqnr=18, int8=0.95),
+    "deeplabv3_mobilenet_v3_large": Entry(arguments=_NO_BACKBONE, sqnr=10),
+    "fcn_resnet50": Entry(arguments=_NO_BACKBONE, sqnr=13),
+    "transformer_encoder": Entry(sqnr=30, int8=0.88),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import traceback
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import fx, nn
 
 from pytest_ptq.engine.graph import StageModule, finish, is_reserved
 from pytest_ptq.engine.normalize import normalize
+from pytest_ptq.engine.opening import open_layers
 from pytest_ptq.engine.ops import find_op
 from pytest_ptq.errors import CaptureError, WeightsError
 
@@ -46,6 +48,15 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """Parameters of `forward` that have a default keep it: an int8 model is called with what has none."""
+        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        for i, argument in enumerate(args):
+            if isinstance(argument, fx.Proxy) and argument.node.args:
+                args[i] = argument.node.args[0]
+                self.graph.erase_node(argument.node)
+        return function, args
+
 
 def capture(model: nn.Module) -> CapturedModule:
     """Trace a model in eval mode symbolically (Reed et al., arXiv 2112.08429) into a graph of its layers.
@@ -56,14 +67,15 @@ def capture(model: nn.Module) -> CapturedModule:
     """
     _refuse_training(model)
     _refuse_not_finite(model)
-    _refuse_reserved(model)
     try:
         copied = copy.deepcopy(model)
     except Exception as error:
         raise CaptureError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
+    _strip_hooks(copied)
     tracer = _Tracer()
     if tracer.is_leaf_module(copied, ""):  # one layer of torch's: called, and not looked into
         copied = nn.Sequential(copied)
+    open_layers(copied)
     try:
         graph = tracer.trace(copied)
     except Exception as error:
@@ -73,6 +85,8 @@ def capture(model: nn.Module) -> CapturedModule:
             remedy="Control flow that depends on values or shapes cannot be captured: move it out of forward, or wrap "
             "the part in a function marked with torch.fx.wrap; it then stays fp32.",
         ) from error
+    _refuse_open_signature(graph, type(model).__name__)
+    _rename_reserved(copied, graph)
     captured = CapturedModule(copied, graph)
     _name_nodes(captured)
     normalize(captured)
@@ -96,23 +110,67 @@ def _refuse_not_finite(model: nn.Module) -> None:
             raise WeightsError("the weight holds NaN or Inf", place=name, remedy="Load a checkpoint that is finite.")
 
 
-def _refuse_reserved(model: nn.Module) -> None:
-    for name, _ in model.named_children():
-        if is_reserved(name):
+def _refuse_open_signature(graph: fx.Graph, model: str) -> None:
+    for node in graph.nodes:
+        if node.op == "placeholder" and str(node.target).startswith("*"):
             raise CaptureError(
-                f"a layer is called {name!r}, a name that a graph needs for itself",
-                place=type(model).__name__,
-                remedy="Rename that attribute of the model.",
+                f"forward takes {node.target}, and a graph has to know its inputs",
+                place=model,
+                remedy="Give forward a named parameter for each input, or wrap the model in one that does.",
             )
+
+
+def _strip_hooks(copied: nn.Module) -> None:
+    """Hooks stay with the user's model. Those that torch's weight norm computes a weight in have left it there."""
+    strangers = []
+    for name, module in copied.named_modules():
+        for table in (module._forward_hooks, module._forward_pre_hooks):
+            strangers += [name for hook in table.values() if not _hook_home(hook).startswith("torch.nn.utils.")]
+            table.clear()
+    if strangers:
+        warnings.warn(
+            f"{len(strangers)} forward hooks (the first: {strangers[0] or 'the model'}) are no part of the graph: what "
+            "they change is not in the quantized model",
+            stacklevel=4,
+        )
+
+
+def _hook_home(hook: Any) -> str:
+    return str(getattr(hook, "__module__", None) or type(hook).__module__)
+
+
+def _rename_reserved(copied: nn.Module, graph: fx.Graph) -> None:
+    """A layer or tensor called like an attribute of graph modules (`plan`) is called `plan_` from here on."""
+    tables: tuple[dict[str, Any], ...] = (copied._modules, copied._parameters, copied._buffers)
+    for table in tables:
+        for name in [name for name in table if is_reserved(name)]:
+            new = f"{name}_"
+            while hasattr(copied, new) or is_reserved(new):
+                new += "_"
+            table[new] = table.pop(name)
+            for node in graph.nodes:
+                _rename(node, name, new)
+
+
+def _rename(node: fx.Node, old: str, new: str) -> None:
+    def renamed(path: str) -> str:
+        first, dot, rest = path.partition(".")
+        return f"{new}{dot}{rest}" if first == old else path
+
+    if node.op in ("call_module", "get_attr"):
+        node.target = renamed(str(node.target))
+    stack: dict[str, tuple[str, object]] = node.meta.get("nn_module_stack") or {}
+    if stack:
+        node.meta["nn_module_stack"] = OrderedDict((k, (renamed(path), kind)) for k, (path, kind) in stack.items())
 
 
 def _user_line(error: BaseException) -> str:
     """File and line of the innermost frame that belongs neither to torch nor to this package."""
-    torch_home = Path(torch.__file__).parent
+    homes = {Path(torch.__file__).parent, Path(__file__).parent}
     frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if torch_home not in Path(f.filename).parents and __file__ != f.filename
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if homes.isdisjoint(Path(frame.filename).parents) and not frame.filename.startswith("<")
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "the model's forward"
 

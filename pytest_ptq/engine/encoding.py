@@ -108,6 +108,8 @@ def encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
         return {"slice": [encode(v, key, tensors) for v in (value.start, value.stop, value.step)]}
     if isinstance(value, fx.Node):
         return {"node": value.name}
+    if callable(value) and not isinstance(value, type) and value in NAME_OF:
+        return {"function": NAME_OF[value]}
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -128,6 +130,7 @@ def decode(value: Any, tensors: dict[str, Tensor], nodes: dict[str, fx.Node]) ->
         "slice": lambda c: slice(*(decode(v, tensors, nodes) for v in c)),
         "node": lambda c: nodes[c],
         "dtype": lambda c: _DTYPES[c],
+        "function": lambda c: FUNCTIONS[c],
     }
     return readers[kind](content)
 

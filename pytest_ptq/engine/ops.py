@@ -18,6 +18,7 @@ from pytest_ptq.engine import uses
 from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, LinearBlock, NormBlock
 from pytest_ptq.engine.graph import call_nodes
 from pytest_ptq.engine.op import Call, Kind, Op
+from pytest_ptq.engine.opening import window_mask
 
 
 def _table(name: str, *forms: Any, **more: Any) -> Op:
@@ -157,6 +158,7 @@ OPS: tuple[Op, ...] = (
         "attention", _TWO_ACTIVATIONS, (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
         (F.scaled_dot_product_attention,),
     ),
+    _float("window_mask", "it depends on sizes alone", (), (window_mask,)),
     _float("embedding", "it looks rows up and computes nothing", (nn.Embedding,), (F.embedding,)),
     _float(
         "conv_transpose", "no int8 kernel for transposed convolutions takes plain uint8 tensors",

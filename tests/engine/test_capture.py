@@ -32,9 +32,12 @@ def test_the_model_is_untouched() -> None:
     x = images()
     before, x_before = run(model, x), x.clone()
 
-    quantized = engine.quantize(model, [x], "x86")
+    with pytest.warns(UserWarning, match="forward hooks"):
+        quantized = engine.quantize(model, [x], "x86")
+    with pytest.warns(UserWarning, match="forward hooks"):
+        frozen = engine.freeze(model)
     run(quantized, x)
-    run(engine.freeze(model), x)
+    run(frozen, x)
 
     assert {name: id(value) for name, value in (*model.named_modules(), *model.named_parameters())} == objects
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == addresses
@@ -163,9 +166,76 @@ def test_any_batch_size_runs(batch: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["plan", "graph", "fused", "code", "observers"])
-def test_a_layer_of_a_name_that_a_graph_needs_is_refused(name: str) -> None:
-    with pytest.raises(CaptureError, match=f"a layer is called '{name}'.*Rename"):
-        capture(nn.Sequential(OrderedDict({name: conv(3, 3)})).eval())
+def test_a_layer_of_a_name_that_a_graph_needs_gets_another(name: str) -> None:
+    inner = nn.Sequential(conv(3, 3), nn.Sequential(conv(3, 3), nn.Hardswish()))
+    model, x = nn.Sequential(OrderedDict({name: inner, f"{name}_": conv(3, 4)})).eval(), images()
+    assert layer_names(capture(model)) == [f"{name}__.0", f"{name}__.1.0", f"{name}__.1.1", f"{name}_"]
+    assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 20
+    assert list(dict(model.named_children())) == [name, f"{name}_"]
+
+
+def test_a_parameter_of_such_a_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.graph, self.conv = nn.Parameter(torch.ones(1)), conv(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) + self.graph
+
+    model, x = Named().eval(), images()
+    torch.testing.assert_close(run(capture(model), x), run(model, x))
+
+
+def test_hooks_stay_with_the_users_model() -> None:
+    model, seen = residual_net(), []
+    model.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model.fc.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    with pytest.warns(UserWarning, match=r"2 forward hooks \(the first: conv1\) are no part of the graph"):
+        quantized = engine.quantize(model, [images()])
+    run(quantized, images())
+    assert seen == []
+    run(model, images())
+    assert len(seen) == 2
+
+
+def test_weight_norm_leaves_its_weight() -> None:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        layer = nn.utils.weight_norm(conv(3, 4))
+    model, x = nn.Sequential(layer).eval(), images()
+    assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 25
+
+
+@pytest.mark.parametrize("star", ["*", "**"])
+def test_an_open_signature_is_refused(star: str) -> None:
+    class Args(nn.Module):
+        def forward(self, *args: Tensor) -> Tensor:
+            return args[0]
+
+    class KeywordArgs(nn.Module):
+        def forward(self, **args: Tensor) -> Tensor:
+            return args["x"]
+
+    with pytest.raises(CaptureError, match=r"forward takes \*+\w+, .*Give forward a named parameter"):
+        capture((Args if star == "*" else KeywordArgs)().eval())
+
+
+def test_parameters_with_a_default_keep_it() -> None:
+    class Optional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv(3, 4)
+
+        def forward(self, x: Tensor, mask: Tensor | None = None, doubled: bool = False) -> Tensor:
+            x = self.conv(x)
+            if mask is not None:
+                x = x * mask
+            return x + x if doubled else x
+
+    model, x = Optional().eval(), images()
+    assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 25
+    with pytest.raises(TypeError, match="positional argument"):
+        engine.quantize(model, [x])(x, x)
 
 
 @pytest.mark.parametrize(
