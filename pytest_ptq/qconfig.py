@@ -117,12 +117,30 @@ PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, 
 ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}
 
 
-def get_qconfig(name: str | QConfig, extra: Mapping[str, QConfig] | None = None) -> QConfig:
-    """The preset called `name`, one registered in `extra`, or `name` itself when it already is a QConfig."""
-    if isinstance(name, QConfig):
-        return name
+def get_qconfig(name: str | QConfig | object, extra: Mapping[str, object] | None = None) -> QConfig:
+    """The preset called `name`, one registered in `extra`, or `name` itself when it already is a QConfig.
+
+    A QConfig of torch.ao is translated by the names of its observers.
+
+    Raises:
+        UnknownNameError: no preset and no registered qconfig has that name.
+        UsageError: something else, or a QConfig of torch.ao without counterpart.
+    """
+    if not isinstance(name, str):
+        return _as_qconfig(name)
     table = {**PRESETS, **(extra or {})}
     found = table.get(ALIASES.get(name, name))
     if found is None:
         raise UnknownNameError("qconfig", name, [*table, *ALIASES])
-    return found
+    return _as_qconfig(found, name)
+
+
+def _as_qconfig(value: object, name: str | None = None) -> QConfig:
+    from pytest_ptq.torch_ao import is_torch_ao, translate
+
+    if isinstance(value, QConfig):
+        return value
+    if is_torch_ao(value):
+        return translate(value, name)
+    remedy = f"Give a QConfig or a name: {', '.join(PRESETS)}."
+    raise UsageError(f"a {type(value).__name__} is no qconfig", remedy=remedy)

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pytest_ptq"
 SUITES = PACKAGE.parent / "suites"
 
-SHARED = {"errors", "metrics", "qconfig", "student"}
+SHARED = {"errors", "metrics", "qconfig", "student", "torch_ao"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner", "tuning"},
@@ -31,6 +31,7 @@ ARROWS = {
     "errors": set(),
     "metrics": set(),
     "qconfig": set(),
+    "torch_ao": set(),
     "student": set(),
 }
 ONLY_PLUGIN = {"pytest", "_pytest", "pytest_benchmark", "xdist"}

@@ -13,7 +13,8 @@ from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.measure.custom import find
 from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.session import session_of
-from pytest_ptq.qconfig import QConfig
+from pytest_ptq.qconfig import QConfig, get_qconfig
+from pytest_ptq.torch_ao import is_torch_ao
 
 NAME = "ptq"
 LIMITS: Mapping[str, str] = {gate.keyword: gate.metric.key for gate in GATES.values()}
@@ -86,14 +87,14 @@ def _text(said: Mapping[str, Any], key: str, node: pytest.Item | pytest.Collecto
 def _qconfigs(value: Any, node: pytest.Item | pytest.Collector) -> tuple[str | QConfig, ...]:
     if value is None:
         return ()
-    given = (value,) if isinstance(value, str | QConfig) else value
+    given = (value,) if isinstance(value, str | QConfig) or is_torch_ao(value) else value
     if not isinstance(given, Iterable) or not given:
         raise UsageError(f"qconfigs={value!r} names none", place=_place(node), remedy="Write qconfigs=['x86'].")
-    found = tuple(dict.fromkeys(given))
+    found = tuple(get_qconfig(qconfig) if is_torch_ao(qconfig) else qconfig for qconfig in given)
     for qconfig in found:
         if not isinstance(qconfig, str | QConfig):
             raise UsageError(f"qconfigs holds {qconfig!r}", place=_place(node), remedy="Give names or QConfig objects.")
-    return found
+    return tuple(dict.fromkeys(found))
 
 
 def _metrics(value: Any, node: pytest.Item | pytest.Collector) -> tuple[str, ...]:
