@@ -65,7 +65,7 @@ OPS: tuple[Op, ...] = (
     _table("div", (), (operator.truediv, torch.div), ("div",), when=uses.with_a_constant),
     Op(
         "cat", Kind.ELEMENTWISE, (), (torch.cat, torch.concat, torch.concatenate), parameters=("tensors", "dim"),
-        when=lambda c: "its dimension is computed" if c.computed else "", lower=uses.lower_cat, moves=True, mixes=True,
+        when=uses.known_parts, lower=uses.lower_cat, moves=True, mixes=True,
     ),
     Op(
         "adaptive_avg_pool2d", Kind.ELEMENTWISE, (nn.AdaptiveAvgPool2d,), (F.adaptive_avg_pool2d,), (),

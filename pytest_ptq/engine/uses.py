@@ -32,6 +32,13 @@ def arithmetic(call: Call) -> str:
     return "" if call.arguments.get("alpha", 1) == 1 else "alpha other than 1"
 
 
+def known_parts(call: Call) -> str:
+    """torch.cat of a list; the tuple that a chunk returns, handed on whole, is one node."""
+    if not isinstance(call.arguments.get("tensors"), (list, tuple)):
+        return "it reads a sequence that the graph makes"
+    return "its dimension is computed from sizes" if call.computed else ""
+
+
 def with_a_constant(call: Call) -> str:
     return pointwise(call) if call.reads == 1 else "of two tensors"
 
