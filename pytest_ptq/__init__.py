@@ -18,7 +18,9 @@ _HOMES = {
     "pytest_ptq.suite": ("Suite", "Variant"),
     "pytest_ptq.measure.accuracy": ("evaluate",),
     "pytest_ptq.measure.custom": ("MetricSource",),
-    "pytest_ptq.sources": ("Batches", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel"),
+    "pytest_ptq.sources": (
+        "Batches", "EfficientNetLite0", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel",
+    ),
     "pytest_ptq.engine": (
         "calibrate", "convert", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save", "size_mb",
     ),

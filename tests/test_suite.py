@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,12 @@ from pytest_ptq.sources import FashionMNIST, TorchvisionModel
 from pytest_ptq.suite import Suite, Variant, list_suites, load_suite, packaged_baselines, packaged_suites
 
 VARIANT = Variant(model=TorchvisionModel("resnet18"), data=FashionMNIST())
-PACKAGED = ("mobilenet_v2", "mobilenet_v3_small", "resnet50")
+EMBEDDED = ("mobilenet_v2", "mobilenet_v3_small", "resnet50")
+TORCHVISION = (
+    "convnext_tiny", "densenet121", "efficientnet_b0", "mobilenet_v3_large", "regnet_y_400mf", "resnet18",
+    "shufflenet_v2_x1_0", "swin_t", "vit_b_16",
+)  # fmt: skip
+PACKAGED = tuple(sorted((*EMBEDDED, *TORCHVISION, "efficientnet_lite0")))
 GOOD = """
 from pytest_ptq import FashionMNIST, Suite, TorchvisionModel, Variant
 suite = Suite(name="mine", variants={"embedded": Variant(TorchvisionModel("resnet18"), FashionMNIST())})
@@ -46,14 +52,24 @@ def test_nonsense_in_a_declaration_is_refused(fields: dict[str, object], said: s
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_suites_have_their_files_name_and_both_kinds_of_data(name: str) -> None:
+def test_packaged_suites_have_their_files_name_and_their_kinds_of_data(name: str) -> None:
     suite = load_suite(name, [packaged_suites()])
     assert suite.name == name
-    assert list(suite.variants) == ["embedded", "imagenet"]
+    assert list(suite.variants) == (["embedded", "imagenet"] if name in EMBEDDED else ["imagenet"])
     assert suite.latency_shape == (1, 3, 224, 224)
 
 
 @pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_suites_have_limits(name: str) -> None:
+    path = packaged_suites().parent / "baselines" / f"{name}.json"
+    data = json.loads(path.read_text(encoding="utf-8"))["data"]
+    suite = load_suite(name, [packaged_suites()])
+    kind = next(iter(suite.variants))
+    assert set(data) <= set(suite.variants)
+    assert {"x86", "minmax"} <= set(data[kind]["limits"])
+
+
+@pytest.mark.parametrize("name", [*EMBEDDED, *TORCHVISION])
 def test_imagenet_variants_follow_torchvisions_own_recipe(name: str) -> None:
     from torchvision import models
 
