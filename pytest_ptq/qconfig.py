@@ -40,6 +40,8 @@ class QConfig:
         smooth_quant: the alphas that are tried for each tensor to move what is hard to quantize into the weights behind
             it (0 to 1; SmoothQuant's own is 0.5); none by default.
         equalization: make the weights of neighbouring layers equally large, channel by channel, before anything else.
+        rounding: seconds that may be spent on searching which weights to round up or down (AdaRound); what is not
+            reached within them, and everything by default, is rounded to the nearest.
 
     Raises:
         UsageError: a value that cannot be, or one that would have no effect.
@@ -56,6 +58,12 @@ class QConfig:
     bias_correction: bool = False
     smooth_quant: tuple[float, ...] = ()
     equalization: bool = False
+    rounding: float | None = None
+
+    @property
+    def reads_batches_again(self) -> bool:
+        """Whether a correction needs calibration batches beside the statistics that were collected from them."""
+        return bool(self.smooth_quant) or self.bias_correction or self.rounding is not None
 
     def __post_init__(self) -> None:
         # It ends in test ids, tables, file names and spreadsheets.
@@ -98,6 +106,10 @@ def _check_corrections(qconfig: QConfig) -> None:
         if not isinstance(getattr(qconfig, field), bool):
             message = f"{field} is {getattr(qconfig, field)!r}"
             raise UsageError(message, place=place, remedy="Give True or False.")
+    seconds = qconfig.rounding
+    # Written so that NaN is refused too.
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
+        raise UsageError(f"rounding is {seconds!r}", place=place, remedy="Give seconds above 0, or None.")
     alphas = qconfig.smooth_quant
     if not isinstance(alphas, tuple) or not all(
         isinstance(a, int | float) and not isinstance(a, bool) and 0 <= a <= 1 for a in alphas
@@ -112,8 +124,9 @@ PERCENTILES = QConfig("percentile", activation_observer="percentile")
 ENTROPY = QConfig("entropy", activation_observer="entropy")
 MSE = QConfig("mse", activation_observer="mse", weight_observer="mse")
 X86_BIAS = QConfig("x86+bias", bias_correction=True)
+BEST = QConfig("best", rounding=180.0, bias_correction=True)
 
-PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE, X86_BIAS)}
+PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE, X86_BIAS, BEST)}
 ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}
 
 

@@ -136,8 +136,8 @@ class SuiteRun:
 
         if qconfig not in self._quantized:
             prepared, calibration = self._calibrated(qconfig)
-            batches = self.dataset.calibration() if qconfig.bias_correction else None
-            self._quantized[qconfig] = pipeline.convert(prepared, calibration, qconfig, batches)
+            batches = self.dataset.calibration() if qconfig.reads_batches_again else None
+            self._quantized[qconfig] = pipeline.convert(prepared, calibration, qconfig, batches, self.progress)
         return self._quantized[qconfig]
 
     def _calibrated(self, qconfig: QConfig) -> tuple[PreparedModule, Calibration]:

@@ -54,6 +54,7 @@ def convert(
     calibration: Calibration | None = None,
     qconfig: str | QConfig | None = None,
     batches: Iterable[Any] | None = None,
+    progress: Progress | None = None,
 ) -> QuantizedModule:
     """The int8 model.
 
@@ -62,7 +63,10 @@ def convert(
         calibration: statistics to use in place of those that `prepared` has collected.
         qconfig: convert by another configuration than the one `prepared` was made for. Its observers must not need
             more than was collected: one calibration with histograms serves them all.
-        batches: calibration batches, for a qconfig that corrects the int8 model by them (`bias_correction`).
+        batches: calibration batches, for a qconfig that corrects the int8 model by them (`bias_correction`,
+            `rounding`).
+
+        progress: shows corrections going by.
 
     Raises:
         QuantizationError: nothing was calibrated, `qconfig` wants other weights than `prepared` has, or batches that
@@ -77,7 +81,7 @@ def convert(
     plan = prepared.plan if qconfig is None else make_plan(prepared.fused, chosen)
     quantized = converting.convert(prepared.fused, plan, seen, chosen)
     quantized.notes = prepared.notes
-    return improve_int8(prepared.fused, quantized, chosen, batches)
+    return improve_int8(prepared.fused, quantized, chosen, batches, progress)
 
 
 def quantize(
@@ -85,11 +89,11 @@ def quantize(
 ) -> QuantizedModule:
     """All stages in one call: float model and calibration batches in, int8 model out."""
     chosen = get_qconfig(qconfig)
-    if (chosen.smooth_quant or chosen.bias_correction) and isinstance(batches, Iterator):
+    if chosen.reads_batches_again and isinstance(batches, Iterator):
         message = f"the batches of qconfig {chosen.name} are read more than once"
         raise QuantizationError(message, stage="quantize", remedy="Give a list or a DataLoader, not an iterator.")
     prepared = prepare(model, chosen, batches)
-    return convert(prepared, calibrate(prepared, batches, progress), batches=batches)
+    return convert(prepared, calibrate(prepared, batches, progress), batches=batches, progress=progress)
 
 
 def _expect(value: object, kind: type, call: str, remedy: str) -> None:

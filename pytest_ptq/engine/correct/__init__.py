@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from pytest_ptq.engine.calibrate import Progress
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.correct import bias, compare, equalize, smooth
+from pytest_ptq.engine.correct import bias, compare, equalize, rounding, smooth
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig
@@ -51,7 +52,9 @@ def _smoothed(fused: FusedModule, qconfig: QConfig, batches: Iterable[Any] | Non
     kept, apart = compare.split(compare.take(_needed(batches, qconfig, "smooth_quant", "prepare")))
     extremes = smooth.channel_extremes(fused, kept)
     per_channel = qconfig.weight_granularity == "per_channel"
-    factors = smooth.choose_factors(fused, extremes, qconfig.smooth_quant, apart, per_channel)
+    factors = smooth.choose_factors(
+        fused, extremes, qconfig.smooth_quant, compare.take(apart, smooth.IMAGES), per_channel
+    )
     if not factors:
         found = "none has a layer before it that factors can move into" if not extremes else "none gains from it"
         return fused, _said(f"smooth_quant changed nothing: of the activations, {found}", logging.WARNING)
@@ -60,11 +63,44 @@ def _smoothed(fused: FusedModule, qconfig: QConfig, batches: Iterable[Any] | Non
 
 
 def improve_int8(
+    fused: FusedModule,
+    quantized: QuantizedModule,
+    qconfig: QConfig,
+    batches: Iterable[Any] | None,
+    progress: Progress | None = None,
+) -> QuantizedModule:
+    """The int8 model with better weights and biases, where `qconfig` asks for them and they are better."""
+    if qconfig.rounding is not None:
+        quantized = _rounded(fused, quantized, qconfig, batches, progress)
+    return _unshifted(fused, quantized, qconfig, batches) if qconfig.bias_correction else quantized
+
+
+def _rounded(
+    fused: FusedModule,
+    quantized: QuantizedModule,
+    qconfig: QConfig,
+    batches: Iterable[Any] | None,
+    progress: Progress | None,
+) -> QuantizedModule:
+    assert qconfig.rounding is not None
+    kept, apart = compare.split(compare.take(_needed(batches, qconfig, "rounding", "convert")))
+    found = rounding.adaptive_rounding(fused, quantized, kept, qconfig.rounding, progress)
+    better = rounding.with_weights(quantized, found.weights)
+    before, after = (compare.sqnr_db(fused, model, apart) for model in (quantized, better))
+    measured = (
+        f"{found.searched} of {found.layers} layers within {qconfig.rounding:g} s, {before:.1f} dB without it, "
+        f"{after:.1f} dB with it, on {sum(map(len, apart))} other images"
+    )
+    if after > before:
+        better.notes = (*quantized.notes, _said(f"rounding: {measured}"))
+        return better
+    quantized.notes = (*quantized.notes, _said(f"rounding left out, it does not help: {measured}", logging.WARNING))
+    return quantized
+
+
+def _unshifted(
     fused: FusedModule, quantized: QuantizedModule, qconfig: QConfig, batches: Iterable[Any] | None
 ) -> QuantizedModule:
-    """The int8 model with better biases, where `qconfig` asks for it and they are better."""
-    if not qconfig.bias_correction:
-        return quantized
     images = compare.take(_needed(batches, qconfig, "bias_correction", "convert"))
 
     def corrected(by: Sequence[Tensor]) -> QuantizedModule:

@@ -56,6 +56,13 @@ def crossed(
     return before.sqnr_db(), after.sqnr_db()
 
 
+def sqnr_db(reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> float:
+    """SQNR in dB of all floating-point outputs together, over several batches."""
+    powers = Powers()
+    powers.add(reference, other, batches)
+    return powers.sqnr_db()
+
+
 class Powers:
     """Signal and error power of all floating-point outputs together, over batches that stream by."""
 

@@ -25,6 +25,8 @@ from pytest_ptq.engine.graph import stage_copy
 
 SMALLEST = 2.0**-5
 """No channel is made more than this much larger beside the largest: what was not seen in calibration would be cut."""
+IMAGES = 32
+"""How many images errors are measured on: every alpha costs a convolution for each."""
 MARGIN = 0.95
 """The part of its error that smoothing has to leave at most to be worth anything: images differ."""
 
@@ -149,7 +151,7 @@ class _Errors(fx.Interpreter):
                 steps = torch.round(x / (factors.float() * q.scale).view(shape)) + q.zero_point
                 read = (torch.clamp(steps, q.quant_min, q.quant_max) - q.zero_point) * q.scale
                 found = self.variants[str(n.target)][i].before_activation(read)
-                self.errors[fold][i] += float((found - expected).double().square().sum())
+                self.errors[fold][i] += float(torch.linalg.vector_norm(found - expected)) ** 2
         return y
 
 
