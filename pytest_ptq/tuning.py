@@ -189,5 +189,6 @@ def _keeping(qconfig: QConfig, layers: Sequence[str]) -> QConfig:
 def _without_corrections(qconfig: QConfig) -> QConfig:
     """Corrections of the int8 model cost time for each candidate, and change little in the order of the layers."""
     known = {f.name for f in fields(QConfig)}
-    changed: dict[str, Any] = {name: False for name in ("bias_correction", "adaround") if name in known}
+    off: dict[str, Any] = {"bias_correction": False, "rounding": None}
+    changed = {name: value for name, value in off.items() if name in known}
     return replace(qconfig, **changed)

@@ -18,6 +18,7 @@ from pytest_ptq.engine.inspect.sensitivity import gains
 from pytest_ptq.engine.inspect.sqnr import sqnr_db
 from pytest_ptq.engine.inspect.walk import key_of, walk
 from pytest_ptq.engine.modules import QuantizedWeighted
+from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.metrics import LayerError
 
@@ -88,7 +89,8 @@ def inspect(
 
     Args:
         quantized: from `convert` or `quantize`.
-        model: the float model it was made from, or what `fuse` made of that.
+        model: the float model it was made from, or what `fuse` or `prepare` made of that. Where the qconfig changed
+            the float weights (`equalization`, `smooth_quant`), what `prepare` returned: it holds them.
         batch: images (N, C, H, W), or a tuple that begins with them; eight pass at a time.
         calibration: what `calibrate` returned; needed for `gains_of`.
         gains_of: for how many of the layers that are worst alone the gain in fp32 is computed: a conversion each.
@@ -102,7 +104,7 @@ def inspect(
     if gains_of and calibration is None:
         remedy = "Pass calibration=, as calibrate returned it."
         raise QuantizationError("what a layer gains in fp32 cannot be told without its calibration", remedy=remedy)
-    fused = model if isinstance(model, FusedModule) else fuse(model)
+    fused = _float_graph(quantized, model)
     x = check_batch(batch, 0, "inspected")
     found = Inspection(
         inspect_layers(fused, quantized, x), quantized.plan.fp32_layers, _output_db(fused, quantized, x), len(x)
@@ -112,6 +114,20 @@ def inspect(
     told = {row.name: row for row in gains(fused, quantized, calibration, found.worst(gains_of), x)}
     layers = tuple(told.get(row.name, row) for row in found.layers)
     return Inspection(layers, found.fp32_layers, found.output_db, found.images)
+
+
+def _float_graph(quantized: QuantizedModule, model: nn.Module) -> FusedModule:
+    """What the int8 layers stand for, one by one."""
+    if isinstance(model, PreparedModule):
+        return model.fused
+    qconfig = quantized.qconfig
+    if qconfig.equalization or qconfig.smooth_quant:
+        raise QuantizationError(
+            f"qconfig {qconfig.name} changed the float weights, so that layers of the model as it was say nothing",
+            stage="inspect",
+            remedy="Give inspect what prepare returned.",
+        )
+    return model if isinstance(model, FusedModule) else fuse(model)
 
 
 def inspect_layers(fused: FusedModule, quantized: QuantizedModule, x: Tensor) -> tuple[LayerError, ...]:

@@ -31,11 +31,11 @@ def sensitivities(
     fused: FusedModule, quantized: QuantizedModule, calibration: Calibration, layers: Iterable[str], x: Tensor
 ) -> list[float | None]:
     """dB of SQNR that the output gains from each layer alone in fp32; None where nothing would be left in int8."""
-    reference = fused(x)
-    before = sqnr_db(reference, quantized(x))
+    reference, q = fused(x), quantized.qconfig
+    # Without what corrects an int8 model afterwards, as the candidates are.
+    before = sqnr_db(reference, convert(fused, quantized.plan, calibration, q)(x))
     found: list[float | None] = []
     for layer in layers:
-        q = quantized.qconfig
         without = replace(q, fp32_layers=(*q.fp32_layers, layer), reduce_range=quantized.plan.reduce_range)
         try:
             candidate = convert(fused, make_plan(fused, without), calibration, without)
