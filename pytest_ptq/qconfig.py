@@ -122,7 +122,7 @@ MINMAX = QConfig("minmax", activation_observer="minmax", weight_granularity="per
 X86 = QConfig("x86", activation_observer="histogram", weight_granularity="per_channel")
 PERCENTILES = QConfig("percentile", activation_observer="percentile")
 ENTROPY = QConfig("entropy", activation_observer="entropy")
-MSE = QConfig("mse", activation_observer="mse", weight_observer="mse")
+MSE = QConfig("mse", activation_observer="mse")
 X86_BIAS = QConfig("x86+bias", bias_correction=True)
 BEST = QConfig("best", rounding=180.0, bias_correction=True)
 

@@ -200,6 +200,15 @@ def test_entropy_searches_both_ends() -> None:
     assert high < 20
 
 
+@pytest.mark.parametrize("middle", [0.3, 0.5, 0.7])
+def test_entropy_does_not_clip_all_values_into_one(middle: float) -> None:
+    """What lies far from zero, as behind a hard-sigmoid, fits a range that ends before it: one bin, no divergence."""
+    x = middle + 0.04 * normal(4096)
+    low, high = entropy_range(histogram(x))
+    assert low == 0
+    assert high > middle + 0.08
+
+
 def test_of_few_values_entropy_takes_the_widest_range() -> None:
     seen = histogram(torch.tensor([-1.0, 0.5, 3.0]))
     assert entropy_range(seen) == (-1.0, 3.0)

@@ -11,6 +11,9 @@ from pytest_ptq.engine.observers.statistics import Statistics
 
 THRESHOLDS = 128
 """How many are tried at each end, evenly over the upper 15/16 of it."""
+FEWEST_BINS = 128
+"""Occupied bins that a range holds, unless there are fewer: Migacz's smallest candidate. Of a single bin into which
+everything is clipped, any quantization is perfect."""
 
 
 def entropy_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[float, float]:
@@ -61,4 +64,5 @@ def _divergence(centres: Tensor, counts: Tensor, lows: Tensor, highs: Tensor, le
     total = counts.sum()
     within = merged.sum(1)
     divergence = (torch.xlogy(p, p / total) - torch.xlogy(p, q / within.clamp_min(1)[:, None])).sum(1) / total
-    return torch.where(within > 0, divergence, torch.inf)
+    enough = inside.sum(1) >= min(FEWEST_BINS, len(centres))
+    return torch.where(enough, divergence, torch.inf)
