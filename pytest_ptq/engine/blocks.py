@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
+from pytest_ptq.errors import CaptureError
 
 Pair = tuple[int, int]
 
@@ -99,11 +100,28 @@ class NormBlock(ConvBlock):
 
 
 class LinearBlock(Block):
-    """Linear layer with an activation."""
+    """Linear layer with an activation; `flat` when a batch norm was folded in, which means (N, C) only."""
 
     prefix = "Linear"
 
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        activation: str = "none",
+        adds: bool = False,
+        flat: bool = False,
+    ) -> None:
+        super().__init__(weight, bias, activation, adds)
+        self.flat = flat
+
     def _compute(self, x: Tensor) -> Tensor:
+        if self.flat and x.ndim != 2:
+            raise CaptureError(
+                f"a batch norm behind a linear layer normalises dimension 1, which of shape {tuple(x.shape)} are not "
+                "its outputs",
+                remedy="Give it (N, C), or use nn.LayerNorm.",
+            )
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

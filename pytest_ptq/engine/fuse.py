@@ -82,10 +82,12 @@ def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
     chain = [node]
     follower = _only_user(node)
     norm = layer_of(module, follower) if follower is not None else None
-    kind = nn.BatchNorm1d if isinstance(block, Conv1dBlock) else nn.BatchNorm2d
-    foldable = isinstance(block, ConvBlock) and not isinstance(block, NormBlock)
+    kind = nn.BatchNorm1d if isinstance(block, (Conv1dBlock, LinearBlock)) else nn.BatchNorm2d
+    foldable = not isinstance(block, NormBlock) and len(block.weight) == getattr(norm, "num_features", None)
     if foldable and type(norm) is kind and norm.running_mean is not None:
         fold_batch_norm(block, norm)
+        if isinstance(block, LinearBlock):
+            block.flat = True
         assert follower is not None
         chain.append(follower)
     _take_in_activation(module, chain, block)

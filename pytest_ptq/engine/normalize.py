@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from pytest_ptq.engine.functional import layers_for_functions
 from pytest_ptq.engine.graph import call_nodes, layer_of, own_layer
 from pytest_ptq.engine.ops import holds_numbers
 from pytest_ptq.errors import CaptureError
@@ -37,6 +38,7 @@ def normalize(captured: fx.GraphModule) -> None:
         _ask_for_size(node)
         _place_input_first(node)
         _reshape_in_any_layout(node)
+    layers_for_functions(captured)
     _separate_uses(captured)
     _redirect_in_place(captured)
 

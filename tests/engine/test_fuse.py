@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from engine.nets import Net, conv, images, layers, randomize, residual_net, run
+from engine.nets import Net, conv, images, layers, randomize, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine.blocks import ConvBlock
 from pytest_ptq.engine.fuse import FusedModule
+from pytest_ptq.errors import CaptureError
 
 
 def assert_equal(model: nn.Module, x: Tensor) -> FusedModule:
@@ -192,3 +193,55 @@ def test_fusing_leaves_the_earlier_stage_as_it_was() -> None:
     engine.fuse(captured)
     assert str(captured) == before
     assert torch.equal(run(captured, x), expected)
+
+
+def test_a_batch_norm_behind_a_linear_layer() -> None:
+    model = Net(lambda m, x: m.b(F.relu(m.norm(m.a(x)))), a=nn.Linear(16, 8), norm=nn.BatchNorm1d(8), b=nn.Linear(8, 4))
+    x = torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
+    fused = engine.fuse(model)
+    assert layers(fused) == ["LinearReLU a", "Linear b"]
+    torch.testing.assert_close(run(fused, x), run(model, x), rtol=1e-4, atol=1e-5)
+    assert sqnr(run(model, x), run(engine.quantize(model, [x]), x)) > 25
+
+
+def test_a_batch_norm_behind_a_linear_layer_of_sequences_is_refused() -> None:
+    """There it normalises positions: as many as outputs, by chance."""
+    model = Net(lambda m, x: m.norm(m.a(x)), a=nn.Linear(16, 8), norm=nn.BatchNorm1d(8))
+    with pytest.raises(CaptureError, match=r"normalises dimension 1, which of shape \(2, 8, 16\)"):
+        engine.quantize(model, [torch.randn(2, 8, 16)])
+
+
+def test_functions_with_weights_of_the_model_become_layers() -> None:
+    class OwnConv(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.pad(x, (0, 1, 0, 1))
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        y = F.relu(m.norm(F.conv2d(m.own(x), m.plain.weight, padding=1, stride=(2, 1))))
+        z = F.conv1d(y.flatten(2), weight=m.line.weight, bias=m.line.bias)
+        return F.linear(z.mean(2), m.dense.weight, m.dense.bias)
+
+    own = OwnConv(3, 8, 2, groups=1)
+    model = Net(
+        compute, own=own, plain=nn.Conv2d(8, 8, 3, bias=False), norm=nn.BatchNorm2d(8), line=nn.Conv1d(8, 4, 1),
+        dense=nn.Linear(4, 4),
+    )  # fmt: skip
+    x = images(4)
+    fused = engine.fuse(model)
+    assert layers(fused) == ["Conv2d own.conv2d", "ConvReLU2d conv2d", "Conv1d conv1d", "Linear linear"]
+    torch.testing.assert_close(run(fused, x), run(model, x), rtol=1e-4, atol=1e-5)
+    quantized = engine.quantize(model, [x])
+    assert not any("conv" in layer or layer == "linear" for layer, _ in quantized.plan.fp32_layers)
+    assert not [node for node in quantized.graph.nodes if node.op == "get_attr"], "no weight is kept twice"
+    assert sqnr(run(model, x), run(quantized, x)) > 25
+
+
+def test_a_weight_that_is_computed_stays_in_a_function() -> None:
+    model = Net(
+        lambda m, x: m.b(F.conv2d(x, m.a.weight * 2, padding=1)), a=conv(3, 8), b=conv(8, 4)
+    )  # fmt: skip
+    x = images(4)
+    quantized = engine.quantize(model, [x])
+    assert dict(quantized.plan.fp32_layers)["conv2d"] == "no int8 kernel for conv2d"
+    assert sqnr(run(model, x), run(quantized, x)) > 25
