@@ -166,6 +166,8 @@ OPS: tuple[Op, ...] = (
         (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
     ),
     Op("conv", Kind.FLOAT, (nn.Conv1d, nn.Conv2d), when=uses.plain_convolution),
+    _float("conv3d", "int8 convolutions are built for one and two dimensions", (nn.Conv3d,), (F.conv3d,)),
+    _float("max_pool1d", "int8 pooling is built for two dimensions", (nn.MaxPool1d, nn.AvgPool1d, nn.MaxPool3d)),
     _float("recurrent", "each step reads the one before it in fp32", (nn.LSTM, nn.GRU, nn.RNN)),
     Op(
         "dropout", Kind.IDENTITY, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
