@@ -77,7 +77,7 @@ class Suite:
     Args:
         name: also the stem of its baseline file.
         variants: by data kind (`embedded`, `imagenet`, ...); the first is the default.
-        qconfigs: presets by name, or QConfig objects.
+        qconfigs: presets by name, or QConfig objects, also those of torch.ao.
         latency_shape: input shape that latency is measured at: (batch, channels, height, width).
         budget_s: seconds that its tests may take together, `--ptq-budget` aside; None for the ini file's or no end.
     """

@@ -25,7 +25,7 @@ def prepare(model: nn.Module, qconfig: str | QConfig = "x86", batches: Iterable[
 
     Args:
         model: an nn.Module in eval mode, or what `fuse` returned.
-        qconfig: a preset's name (`x86`, `minmax`; also `fbgemm`, `default`) or a QConfig.
+        qconfig: a preset's name (`x86`, `minmax`, ...; also `fbgemm`, `default`), a QConfig, or one of torch.ao.
         batches: calibration batches, for a qconfig that corrects weights by them (`smooth_quant`).
 
     Raises:
