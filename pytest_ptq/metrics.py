@@ -136,7 +136,7 @@ class LayerError:
         kind: its operation.
         sqnr_db: SQNR of its output in the int8 model, so with all that was lost before it.
         gain_db: what the model's output gains when it stays in fp32.
-        weight_db: SQNR of its weights.
+        weight_db: SQNR of its weights, every output channel counting alike.
         input_db: SQNR of its inputs as they are stored, the worst of several.
         alone_db: SQNR of its output when everything before it is exact.
         pairs: sums of two neighbouring products, as a CPU without VNNI would take them.

@@ -192,8 +192,22 @@ def test_weights_are_held_against_the_folded_ones() -> None:
     rows = {row.name: row for row in found.layers}
     block, layer = engine.fuse(model).get_submodule("conv2"), quantized.get_submodule("conv2")
     stored = layer.weight * layer.scales.view(-1, 1, 1, 1)
-    assert rows["conv2"].weight_db == pytest.approx(sqnr_db(block.weight, stored))
+    noise = (block.weight - stored).square().sum((1, 2, 3)) / block.weight.square().sum((1, 2, 3))
+    assert rows["conv2"].weight_db == pytest.approx(-10 * math.log10(noise.mean()), rel=1e-4)
     assert rows["pool"].weight_db is None
+
+
+def test_small_channels_that_are_lost_under_one_scale_are_seen() -> None:
+    model, x = residual_net(), images(4)
+    with torch.no_grad():
+        model.conv2.weight[0] *= 500
+        model.bn2.running_var[0] = 1.0
+    (coarse,) = (
+        r for r in inspected(model, x, replace(X86, weight_granularity="per_tensor"))[0].layers if r.name == "conv2"
+    )
+    (fine,) = (r for r in inspected(model, x)[0].layers if r.name == "conv2")
+    assert coarse.weight_db < 5
+    assert fine.weight_db > 35
 
 
 def test_the_table_of_scales_is_that_of_the_model() -> None:

@@ -15,7 +15,7 @@ from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.graph import layer_of
 from pytest_ptq.engine.inspect.sensitivity import gains
-from pytest_ptq.engine.inspect.sqnr import sqnr_db
+from pytest_ptq.engine.inspect.sqnr import CAP_DB, sqnr_db
 from pytest_ptq.engine.inspect.walk import key_of, walk
 from pytest_ptq.engine.modules import QuantizedWeighted
 from pytest_ptq.engine.observe import PreparedModule
@@ -143,7 +143,7 @@ def _output_db(fused: FusedModule, quantized: QuantizedModule, x: Tensor) -> flo
 
 
 def _weights_db(fused: FusedModule, quantized: QuantizedModule) -> dict[str, float]:
-    """SQNR of each quantized weight against the float one."""
+    """SQNR of each quantized weight against the float one, averaged over output channels."""
     floats = {key_of(node): layer_of(fused, node) for node in fused.graph.nodes}
     found = {}
     for node in quantized.graph.nodes:
@@ -151,8 +151,16 @@ def _weights_db(fused: FusedModule, quantized: QuantizedModule) -> dict[str, flo
         weight = getattr(twin, "weight", None)
         if isinstance(layer, QuantizedWeighted) and isinstance(weight, Tensor) and weight.shape == layer.weight.shape:
             scales = layer.scales.view(-1, *[1] * (weight.ndim - 1))
-            found[key_of(node)] = sqnr_db(weight, layer.weight * scales)
+            found[key_of(node)] = _channels_db(weight.flatten(1), (layer.weight * scales).flatten(1))
     return found
+
+
+def _channels_db(weight: Tensor, stored: Tensor) -> float:
+    """SQNR in which every output channel counts alike: small ones under one scale for all would not be seen else."""
+    signal = weight.double().square().sum(1)
+    noise = (weight.double() - stored.double()).square().sum(1)
+    share = noise[signal > 0] / signal[signal > 0]
+    return sqnr_db(torch.ones_like(share), 1 - share.sqrt()) if len(share) else CAP_DB
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
