@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pytest_ptq.engine.affine import UINT7, UINT8, QParams
 from pytest_ptq.engine.modules import QuantizedCat, QuantizedConv1d, QuantizedLookup, QuantizedPad
 from pytest_ptq.engine.op import Kind
 from pytest_ptq.engine.ops import OPS
+from pytest_ptq.qconfig import X86
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu, "gelu": F.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardswish": F.hardswish,
@@ -225,6 +227,22 @@ def test_parts_of_an_int8_tensor_that_fp32_reads() -> None:
     quantized = engine.quantize(model, [x])
     assert [n.output for n in quantized.plan.nodes.values() if n.layer == "a"] == ["float32"]
     assert ("chunk", "moves values that only fp32 reads") in quantized.plan.fp32_layers
+    assert sqnr(run(model, x), run(quantized, x)) > 25
+
+
+def test_one_part_in_fp32_and_the_other_not() -> None:
+    """A border behind a tuple: all its parts cross it."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        first, second = F.relu(m.a(x)).chunk(2, 1)
+        return m.b(first) + m.c(second)
+
+    model, x = Net(compute, a=conv(3, 8), b=conv(4, 4), c=conv(4, 4)), images(4)
+    calibrated = engine.prepare(model)
+    seen = engine.calibrate(calibrated, [x])
+    kept = replace(X86, fp32_layers=("getitem",))
+    quantized = engine.convert(calibrated, seen, kept)
+    assert dict(quantized.plan.fp32_layers) == {"getitem": "kept in fp32 by qconfig x86"}
     assert sqnr(run(model, x), run(quantized, x)) > 25
 
 

@@ -78,7 +78,7 @@ class QuantizedLookup(Int8Layer):
         return kernels.lookup(x, self.table)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
-        return f"{self.name}{self._quantization()}"
+        return f"{self.name}{self._quantization()}".removeprefix(", ")
 
 
 def lookup(function: Callable[[Tensor], Any], x: QParams, out: QParams | None, name: str = "") -> QuantizedLookup:
