@@ -34,9 +34,10 @@ class FrozenConv2d(nn.Module):
         self.bias = block.bias
         self.where = (block.weight.shape, block.stride, block.padding, block.dilation, 0)
         self.doubtful = may_be_miscomputed(*self.where)
-        fusable = block.activation in kernels.FLOAT_ACTIVATIONS
+        fusable = block.activation in kernels.FLOAT_ACTIVATIONS and block.ceilings is None
         self.inside = block.activation if fusable else "none"
-        self.outside = ACTIVATIONS["none" if fusable else block.activation].function
+        outside = ACTIVATIONS["none" if fusable else block.activation].function
+        self.outside = outside if block.ceilings is None else block.activate
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         b = self.block[0]
@@ -50,7 +51,7 @@ class FrozenConv2d(nn.Module):
             )
         # The kernel would read past the end of a residual that broadcasts.
         y = kernels.float_conv2d(x, self.packed(x), self.bias, self.geometry, "none") + residual
-        return ACTIVATIONS[b.activation].function(y)
+        return b.activate(y)
 
     def _get_name(self) -> str:
         return f"Frozen{self.block[0]._get_name()}"

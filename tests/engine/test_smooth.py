@@ -94,6 +94,7 @@ def test_channels_cut_at_their_own_ceilings_in_int8_too() -> None:
     fused, data = engine.fuse(inverted_residual()), [images(8, 16, seed=s) * 4 for s in range(4)]
     factors = torch.where(torch.arange(16) % 2 == 0, 8.0, 1.0).double()
     moved = smooth.smooth(fused, {next(f.tensor for f in folds(fused) if f.producer == "depthwise"): factors})
+    torch.testing.assert_close(run(engine.freeze(moved), data[0]), run(fused, data[0]), rtol=1e-4, atol=1e-4)
     int8 = engine.quantize(moved, data, PLAIN)
     bounds = int8.depthwise._bounds
     assert bounds is not None
