@@ -24,6 +24,7 @@ from pytest_ptq.engine.inspect import (
     inspect_layers,
     sqnr_db,
 )
+from pytest_ptq.engine.inspect.channels import Channels
 from pytest_ptq.errors import DataError, QuantizationError
 from pytest_ptq.qconfig import X86, QConfig
 
@@ -330,3 +331,12 @@ def test_gains_of_a_corrected_model_do_not_count_the_correction() -> None:
         strict=True,
     ):
         assert corrected.gain_db == pytest.approx(uncorrected.gain_db)
+
+
+def test_a_channel_is_dead_only_if_it_says_the_same_in_every_batch() -> None:
+    channels = Channels(1)
+    for level in (7, 9, 7):
+        batch = torch.full((2, 3, 4, 4), 5, dtype=torch.uint8)
+        batch[:, 1] = level
+        channels.add(torch.zeros(2, 3, 4, 4), batch, None)
+    assert (channels.count, channels.dead, channels.clipped_percent) == (3, 2, None)

@@ -82,6 +82,16 @@ def test_the_bound_and_the_count_of_a_linear_layer() -> None:
     assert saturation(layer, x) == Saturation(16, 4, 8)  # 2 * 191 + 32385 is 32767: it fits
 
 
+def test_the_smallest_of_int16_fits() -> None:
+    """127 * 254 + 2 * 255 is 32768, which int16 holds as a negative number only."""
+    x = torch.tensor([[254, 255]], dtype=torch.uint8)
+    for sign, overflowing in ((1, 1), (-1, 0)):
+        weight = torch.tensor([[sign * 127, sign * 2]], dtype=torch.int8)
+        assert saturation(QuantizedLinear(weight, torch.ones(1), None, "none", ONE, None), x) == Saturation(
+            1, overflowing, 1
+        )
+
+
 def test_seven_bits_never_overflow() -> None:
     weight = torch.full((4, 4, 1, 1), 127, dtype=torch.int8)
     layer = convolution(weight, 1, 0, 1, 1, QParams(1.0, 0, 0, 127))

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from plugin.project import Project, output
-from pytest_ptq.metrics import METRICS, SQNR, Measurement
-from pytest_ptq.plugin.tune import FileMemory
+from pytest_ptq.metrics import METRICS, SQNR, Limit, Measurement
+from pytest_ptq.plugin.tune import FileMemory, keeps
 
 
 def test_a_qconfig_that_keeps_its_limits_is_left_as_it_is(project: Project) -> None:
@@ -74,3 +74,10 @@ def test_a_damaged_memory_is_begun_anew(project: Project, text: str) -> None:
     again = FileMemory(path, METRICS)
     assert again.evaluation(("a", "b")) == measured
     assert again.noise("a") == -12.25
+
+
+def test_a_limit_on_what_was_not_measured_is_not_kept() -> None:
+    limits = {SQNR.key: Limit(SQNR, 30.0, "here")}
+    assert keeps(limits, {SQNR.key: Measurement(SQNR, 31.0)})
+    assert not keeps(limits, {SQNR.key: Measurement(SQNR, 29.0)})
+    assert not keeps(limits, {})
