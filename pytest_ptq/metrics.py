@@ -173,3 +173,13 @@ class LayerError:
         """Where it stands among the worst: dB alone where that is known, else so far; last without either."""
         known = (self.alone_db, self.sqnr_db)
         return next((value for value in known if value is not None), math.inf)
+
+
+def parts_per_million(part: int | None, whole: int | None) -> str:
+    """Parts in a million; what is nearly nothing is told from nothing."""
+    if part is None or not whole:
+        return "-"
+    if not part:
+        return "0"
+    ppm = 1e6 * part / whole
+    return f"{ppm:.0f} ppm" if ppm >= 10 else f"{ppm:.2g} ppm"

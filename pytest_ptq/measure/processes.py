@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -203,7 +203,3 @@ def from_wire(plain: Mapping[str, Any]) -> ProcessTimes:
     """The inverse of `to_wire`."""
     pairs = {name: Pairs(**{key: tuple(values) for key, values in p.items()}) for name, p in plain["pairs"].items()}
     return ProcessTimes(**{**plain, "pairs": pairs, "load": Load(**plain["load"])})
-
-
-Spawn = Callable[..., Iterator[ProcessTimes]]
-"""The shape of `run_processes`, for whoever replaces it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from pytest_ptq.metrics import LayerError
+from pytest_ptq.metrics import LayerError, parts_per_million
 from pytest_ptq.report.printable import printable
 
 SHOWN = 5
@@ -23,7 +23,7 @@ _COLUMNS: Mapping[str, Callable[[LayerError], str]] = {
     "inputs": lambda x: _db(x.input_db),
     "clipped %": lambda x: "-" if x.clipped_percent is None else f"{x.clipped_percent:.2f}",
     "dead": lambda x: "-" if x.dead_channels is None else f"{x.dead_channels}/{x.channels}",
-    "int16 overflows": lambda x: share(x.overflowing_pairs, x.pairs),
+    "int16 overflows": lambda x: parts_per_million(x.overflowing_pairs, x.pairs),
     "gain in dB if left in fp32": lambda x: _db(x.gain_db, "+"),
 }
 _ALWAYS = ("SQNR dB", "gain in dB if left in fp32")
@@ -66,16 +66,6 @@ def why(row: LayerError) -> str:
     if row.sqnr_db is not None and row.sqnr_db < row.alone_db - 3:
         return "on its own it loses little: the loss comes from the layers before it, added up"
     return "eight bits are few for it; leave it in fp32 (fp32_layers), or round its weights better"
-
-
-def share(part: int | None, whole: int | None) -> str:
-    """Parts in a million; what is nearly nothing is told from nothing."""
-    if part is None or not whole:
-        return "-"
-    if not part:
-        return "0"
-    ppm = 1e6 * part / whole
-    return f"{ppm:.0f} ppm" if ppm >= 10 else f"{ppm:.2g} ppm"
 
 
 def _db(value: float | None, sign: str = "") -> str:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_ptq.metrics import LayerError
-from pytest_ptq.report.layers import layer_lines, share, why
+from pytest_ptq.metrics import LayerError, parts_per_million
+from pytest_ptq.report.layers import layer_lines, why
 
 SOUND = LayerError(
     "conv", "conv2d", 35.0, weight_db=45.0, input_db=40.0, alone_db=36.0, pairs=10**6, overflowing_pairs=0,
@@ -52,8 +52,8 @@ def test_nothing_is_claimed_of_a_layer_of_which_little_is_known() -> None:
 
 
 def test_shares() -> None:
-    assert share(None, 10) == share(3, None) == share(0, 0) == "-"
-    assert share(0, 10) == "0"
-    assert share(1, 10**6) == "1 ppm"
-    assert share(1, 10**8) == "0.01 ppm"
-    assert share(1, 100) == "10000 ppm"
+    assert parts_per_million(None, 10) == parts_per_million(3, None) == parts_per_million(0, 0) == "-"
+    assert parts_per_million(0, 10) == "0"
+    assert parts_per_million(1, 10**6) == "1 ppm"
+    assert parts_per_million(1, 10**8) == "0.01 ppm"
+    assert parts_per_million(1, 100) == "10000 ppm"

@@ -20,7 +20,7 @@ from pytest_ptq.engine.inspect.walk import key_of, walk
 from pytest_ptq.engine.modules import QuantizedWeighted
 from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.errors import QuantizationError
-from pytest_ptq.metrics import LayerError
+from pytest_ptq.metrics import LayerError, parts_per_million
 
 COLUMNS: Mapping[str, Callable[[LayerError], object]] = {
     "layer": lambda row: row.name,
@@ -30,8 +30,8 @@ COLUMNS: Mapping[str, Callable[[LayerError], object]] = {
     "alone dB": lambda row: _number(row.alone_db),
     "so far dB": lambda row: _number(row.sqnr_db),
     "fp32 gains dB": lambda row: _number(row.gain_db, "+.1f"),
-    "int16 overflows": lambda row: _share(row.overflowing_pairs, row.pairs),
-    "at most": lambda row: _share(row.possible_pairs, row.pairs),
+    "int16 overflows": lambda row: parts_per_million(row.overflowing_pairs, row.pairs),
+    "at most": lambda row: parts_per_million(row.possible_pairs, row.pairs),
     "dead": lambda row: "-" if row.channels is None else f"{row.dead_channels}/{row.channels}",
     "clipped %": lambda row: _number(row.clipped_percent, ".2f"),
     "scale": lambda row: _number(row.scale, ".4g"),
@@ -165,13 +165,3 @@ def _channels_db(weight: Tensor, stored: Tensor) -> float:
 
 def _number(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None else format(value, form)
-
-
-def _share(part: int | None, whole: int | None) -> str:
-    """Parts in a million; what is nearly nothing is told from nothing."""
-    if part is None or not whole:
-        return "-"
-    if not part:
-        return "0"
-    ppm = 1e6 * part / whole
-    return f"{ppm:.0f} ppm" if ppm >= 10 else f"{ppm:.2g} ppm"
