@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import accuracy, clipping, gates, zoo
-from pytest_ptq.measure.machine import describe_machine
+from benchmarks.footer import footer
+from pytest_ptq.errors import PTQError
 
-TABLES: Mapping[str, Callable[[], str]] = {
-    "accuracy": accuracy.table, "clipping": clipping.table, "gates": gates.table, "zoo": zoo.table,
-}  # fmt: skip
+TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table, "gates": gates.table, "zoo": zoo.table}
+TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {"accuracy": accuracy.table}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("table", choices=sorted(TABLES))
-    name: str = parser.parse_args().table
-    machine = describe_machine()
-    print(TABLES[name]())
-    print(
-        f"\n{machine.cpu} ({machine.isa}), {machine.cores} cores, torch {machine.torch}, `python -m benchmarks {name}`."
-    )
+    parser.add_argument("table", choices=sorted([*TABLES, *TAKING_ARGUMENTS]))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of accuracy; see accuracy --help")
+    options = parser.parse_args()
+    name: str = options.table
+    if options.arguments and name in TABLES:
+        parser.error(f"{name} takes no arguments")
+    try:
+        print(TAKING_ARGUMENTS[name](options.arguments) if name in TAKING_ARGUMENTS else TABLES[name]())
+    except PTQError as error:
+        sys.exit(str(error))
+    print(f"\n{footer(f'python -m benchmarks {name}')}")
 
 
 if __name__ == "__main__":

@@ -1,103 +1,174 @@
-"""What every preset keeps of a model's accuracy, on the embedded suites and on real photographs, beside other engines.
+"""What every preset keeps of a model's accuracy beside what other engines keep, all measured on the same images.
 
-The photographs are those of the folder that PTQ_IMAGENET_KIT names. Rows of other engines were measured on the same
-images with the same split; they are quoted, with their versions' settings, and not measured again.
+Each row is kept in `.ptq/accuracy`: interrupted, the command goes on where it was, and measures again only what was
+run with other sources, versions, weights or images. A rival runs in a process of its own, by the Python that
+PTQ_RIVALS_PYTHON names (this one by default); one that fails has a row that says why. The photographs are those of the
+folder that PTQ_IMAGENET_KIT names.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
-from pytest_ptq.errors import PTQError
-from pytest_ptq.measure.accuracy import collect_logits, compare
-from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR, TOP1_FP32, TOP1_INT8
-from pytest_ptq.qconfig import PRESETS
-from pytest_ptq.runner import SuiteRun
-from pytest_ptq.suite import list_suites, load_suite, packaged_suites
+from benchmarks.accuracy_cases import KIT_VARIABLE, Case, Loaded, cases
+from benchmarks.accuracy_rows import FOLDER, PRESET_SOURCES, Row, measured, sources, store, stored
+from benchmarks.accuracy_text import goals, insert, section, to_json
+from benchmarks.footer import footer
+from benchmarks.rivals import RIVALS
+from benchmarks.rivals.process import run, versions
+from benchmarks.rivals.rival import Rival
+from pytest_ptq.errors import PTQError, UnknownNameError, UsageError
+from pytest_ptq.measure.accuracy import collect_logits
+from pytest_ptq.measure.machine import describe_machine
+from pytest_ptq.qconfig import PRESETS, QConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEADS = ["qconfig", "top-1 fp32 %", "top-1 int8 %", "drop pp", "flips %", "SQNR dB", "corrections"]
-KIT_SUITE = Path(__file__).parent.parent / "tests" / "suites" / "mobilenet_v2_kit.py"
-RIVALS = {
-    "mobilenet_v2_kit": (
-        ("torch FX default (min/max, per tensor)", 74.3, 565, -3.6),
-        ("torch FX x86 (histogram, per channel)", 13.8, 181, 3.7),
-        ("torch FX onednn, fused", 3.3, 93, 8.6),
-        ("torchao PT2E", 1.3, 63, 12.5),
-        ("Neural Compressor 3.10", 1.8, 64, 12.1),
-        ("ONNX Runtime MinMax", -0.5, 16, 21.4),
-        ("ONNX Runtime Percentile", -0.3, 19, 22.4),
-        ("NNCF default", -0.2, 19, 21.4),
+COMMAND = "python -m benchmarks accuracy"
+PRESETS_HASH = sources(*PRESET_SOURCES)
+"""Taken when the code is imported, not when a row is ready: somebody may edit it meanwhile."""
+
+
+def table(arguments: Sequence[str] = ()) -> str:
+    """The tables as Markdown, also written to the files that the arguments name.
+
+    Raises:
+        UsageError: a filter that fits nothing, or a file that cannot take the table.
+    """
+    options = _parser().parse_args(arguments)
+    chosen = select(options.only)
+    found = versions(RIVALS)
+    rows: dict[str, list[Row]] = {}
+    parts: list[str] = []
+    for case in cases():
+        if case.name in chosen:
+            try:
+                rows[case.name] = Measuring(case, found, keep=options.keep).rows(chosen[case.name])
+                parts.append(section(case.name, rows[case.name], {rival.key: rival.name for rival in RIVALS}))
+            except PTQError as error:
+                parts.append(f"### {case.name}\n\nNot measured: {error}")
+    text = "\n\n".join([*parts, goals(rows, RIVALS), _packages(found)])
+    if options.json:
+        Path(options.json).write_text(to_json(row for each in rows.values() for row in each), encoding="utf-8")
+    if options.into:
+        insert(Path(options.into), f"{text}\n\n{footer(COMMAND)}")
+    return text
+
+
+def _packages(found: Mapping[str, str]) -> str:
+    rivals = sorted({package for rival in RIVALS for package in rival.packages} & set(found))
+    return "Rivals: " + (", ".join(f"{name} {found[name]}" for name in rivals) or "none installed") + "."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="SUITE[:ENGINE]",
+        help="measure and show only these, such as resnet50, mobilenet_v2:best or '*:onnxruntime_*'; repeatable",
     )
-}
-"""Engine, drop in points, flips among 600 images and SQNR in dB, measured on an AMD Zen 5 with torch 2.15."""
-RIVAL_IMAGES = 600
-IMAGES = 2560
-"""How many evaluation images are looked at: all of the photographs, a quarter of Fashion-MNIST's."""
+    parser.add_argument("--keep", action="store_true", help="show rows of earlier sources, marked, as they are")
+    parser.add_argument("--json", metavar="FILE", help="write all rows as JSON too")
+    parser.add_argument("--into", metavar="FILE", help="put the tables between the marks of a Markdown file too")
+    return parser
 
 
-def table() -> str:
-    """A table a suite: one row a preset, then the other engines' figures where they are known."""
-    parts = [section(run) for run in _runs()]
-    if not KIT:
-        parts.append("mobilenet_v2_kit: not measured, PTQ_IMAGENET_KIT names no folder with photographs.")
-    return "\n\n".join(parts)
+def select(only: Sequence[str] | None) -> dict[str, list[str]]:
+    """The engines to run by suite, in the table's order. Raises UnknownNameError: a filter that fits nothing."""
+    suites, engines = [case.name for case in cases()], [*PRESETS, *(rival.key for rival in RIVALS)]
+    chosen: dict[str, set[str]] = {}
+    for pattern in only or ["*"]:
+        suite, _, engine = pattern.partition(":")
+        fitting = [name for name in suites if fnmatchcase(name, suite)]
+        if not fitting:
+            raise UnknownNameError("suite", suite, suites, place="--only")
+        wanted = [name for name in engines if fnmatchcase(name, engine or "*")]
+        if not wanted:
+            raise UnknownNameError("engine", engine, engines, place="--only")
+        for name in fitting:
+            chosen.setdefault(name, set()).update(wanted)
+    return {name: [e for e in engines if e in chosen[name]] for name in suites if name in chosen}
 
 
-def section(run: SuiteRun) -> str:
-    """The table of one suite."""
-    print(run.suite.name, file=sys.stderr)
-    rows = [*_presets(run), *_rivals(run.suite.name)]
-    return f"## {run.suite.name}\n\n{tabulate(rows, HEADS, 'github')}"
+class Measuring:
+    """The rows of one case. Raises PTQError: the model or the images cannot be had.
 
+    Args:
+        case: the model and its data.
+        found: versions of the rivals' packages.
+        keep: take rows of earlier sources as they are.
+    """
 
-KIT = os.environ.get("PTQ_IMAGENET_KIT", "")
+    def __init__(self, case: Case, found: Mapping[str, str], *, keep: bool = False, folder: Path = FOLDER) -> None:
+        if case.kind == "imagenet" and case.argument is None:
+            remedy = f"Let {KIT_VARIABLE} name a folder with images/ and val_map.txt."
+            raise UsageError("there are no photographs", place=case.name, remedy=remedy)
+        self.case, self.found, self.keep, self.folder = case, found, keep, folder
+        self.loaded = Loaded(case)
+        self.machine = describe_machine()
 
+    def rows(self, engines: Sequence[str]) -> list[Row]:
+        """One row an engine, in their order; what is kept is not measured again."""
+        rivals = {rival.key: rival for rival in RIVALS}
+        with tempfile.TemporaryDirectory(prefix="ptq-rivals-") as name:
+            job = Path(name)
+            return [
+                self._rival(rivals[engine], job) if engine in rivals else self._preset(PRESETS[engine])
+                for engine in engines
+            ]
 
-def _runs() -> Iterator[SuiteRun]:
-    folder = [packaged_suites()]
-    for name in sorted(list_suites(folder)):
-        suite = load_suite(name, folder)
-        if "embedded" in suite.variants:
-            yield SuiteRun(suite, "embedded")
-    if KIT:
-        weights = Path(KIT) / "weights" / "mobilenet_v2_coral.pth"
-        yield SuiteRun(load_suite(str(KIT_SUITE), []), "imagenet", KIT, weights)
+    def _preset(self, qconfig: QConfig) -> Row:
+        key = {
+            **self._key(),
+            "torch": self.machine.torch,
+            "qconfig": repr(qconfig),
+            "sources": PRESETS_HASH,
+        }
+        notes: list[str] = []
 
+        def logits() -> Tensor:
+            quantized = self.loaded.run.quantized(qconfig)
+            notes.extend(quantized.notes)
+            return collect_logits(quantized, self.loaded.batches)[0]
 
-def _evaluation(run: SuiteRun) -> list[tuple[Tensor, Tensor]]:
-    """The first IMAGES evaluation images, kept in memory: every preset reads them."""
-    found: list[tuple[Tensor, Tensor]] = []
-    for batch in run.dataset.evaluation():
-        found.append(batch)
-        if sum(len(labels) for _, labels in found) >= IMAGES:
-            break
-    return found
+        return self._row(qconfig.name, key, logits, notes)
 
+    def _rival(self, rival: Rival, job: Path) -> Row:
+        packages = {name: self.found[name] for name in ("torch", *rival.packages) if name in self.found}
+        module = sys.modules[rival.module].__file__
+        assert module is not None
+        key = {**self._key(), **packages, "sources": sources(Path(module))}
 
-def _presets(run: SuiteRun) -> Iterator[list[str]]:
-    batches = _evaluation(run)
-    fp32, labels = collect_logits(run.fp32, batches)
-    for qconfig in PRESETS.values():
+        def logits() -> Tensor:
+            if not any(job.iterdir()):
+                self.loaded.write(job, self.machine.threads)
+            return run(rival, job, self.found)
+
+        return self._row(rival.key, key, logits, [])
+
+    def _key(self) -> dict[str, str]:
+        return {"data": self.loaded.digest, "isa": self.machine.isa}
+
+    def _row(self, engine: str, key: Mapping[str, str], logits: Callable[[], Tensor], notes: list[str]) -> Row:
+        kept = stored(self.case.name, engine, key, self.folder)
+        if kept is not None and (self.keep or not kept.stale):
+            return kept
+        start = time.monotonic()
         try:
-            quantized = run.quantized(qconfig)
-            int8, _ = collect_logits(quantized, batches)
+            row = measured(self.case.name, engine, key, logits(), self.loaded.logits)
+            row = replace(row, notes="; ".join(notes))
         except PTQError as error:
-            yield [qconfig.name, "", "", "", "", "", str(error)]
-            continue
-        found = compare(fp32, int8, labels)
-        metrics = (TOP1_FP32, TOP1_INT8, ACCURACY_DROP, FLIPS, SQNR)
-        yield [qconfig.name, *(f"{found[m.key].value:.{m.digits}f}" for m in metrics), "; ".join(quantized.notes)]
-
-
-def _rivals(suite: str) -> Iterator[list[str]]:
-    for engine, drop, flips, sqnr in RIVALS.get(suite, ()):
-        yield [engine, "", "", f"{drop:.2f}", f"{100 * flips / RIVAL_IMAGES:.2f}", f"{sqnr:.1f}", "measured before"]
+            row = Row(self.case.name, engine, key, {}, error=str(error))
+        print(f"{self.case.name} {engine}: {time.monotonic() - start:.0f} s {row.error}", file=sys.stderr, flush=True)
+        store(row, self.folder)
+        return row
