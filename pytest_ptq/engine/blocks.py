@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.errors import CaptureError
 
 Pair = tuple[int, int]
+Triple = tuple[int, int, int]
 
 
 class Block(nn.Module):
@@ -93,6 +95,31 @@ class Conv1dBlock(ConvBlock):
         return y if residual is None else y + residual
 
 
+class Conv3dBlock(Block):
+    """A convolution over volumes (N, C, D, H, W), with folded batch norm and an activation."""
+
+    prefix, suffix = "Conv", "3d"
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Triple,
+        padding: Triple,
+        dilation: Triple,
+        groups: int,
+        activation: str = "none",
+    ) -> None:
+        super().__init__(weight, bias, activation)
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def _compute(self, x: Tensor) -> Tensor:
+        return F.conv3d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups)
+
+
 class NormBlock(ConvBlock):
     """A batch norm that stands alone: a 1 x 1 convolution of each channel by itself."""
 
@@ -134,14 +161,19 @@ def channels_of(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def describe_conv(
-    weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, quantization: str = ""
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    quantization: str = "",
 ) -> str:
     """Arguments of a convolution as torch prints them: `32, 64, kernel_size=(3, 3), stride=(1, 1), ...`."""
     kernel = tuple(weight.shape[2:])
     text = f"{weight.shape[1] * groups}, {weight.shape[0]}, kernel_size={kernel}, stride={stride}{quantization}"
-    for name, value, usual in (("padding", padding, (0, 0)), ("dilation", dilation, (1, 1)), ("groups", groups, 1)):
-        if value != usual:
-            text += f", {name}={value}"
+    for name, value, usual in (("padding", padding, {0}), ("dilation", dilation, {1}), ("groups", (groups,), {1})):
+        if set(value) != usual:
+            text += f", {name}={value if name != 'groups' else groups}"
     return text
 
 
@@ -154,37 +186,28 @@ def conv_output_shape(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, di
     return n, k, down, across
 
 
-def has_symmetric_padding(conv: nn.Conv1d | nn.Conv2d) -> bool:
+def has_symmetric_padding(conv: nn.modules.conv._ConvNd) -> bool:
     """False for padding="same" that needs one more row or column after the image than before it."""
     kernel = conv.weight.shape[2:]
     return conv.padding != "same" or all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, conv.dilation, strict=True))
 
 
-def conv_block(conv: nn.Conv2d) -> ConvBlock:
-    """A block that computes what `conv` does, with padding given as numbers."""
-    kernel, dilation = conv.weight.shape[2:], conv.dilation
-    padding = conv.padding
-    if padding == "same":
-        padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
-    elif padding == "valid":
-        padding = (0, 0)
-    return ConvBlock(
-        conv.weight, conv.bias, _pair(conv.stride), _pair(padding), _pair(dilation), conv.groups
-    )  # fmt: skip
+def conv_block(conv: nn.modules.conv._ConvNd) -> ConvBlock | Conv3dBlock:
+    """A block that computes what a convolution of one, two or three dimensions does, with padding in numbers."""
+    shape: list[Any] = [tuple(conv.stride), tuple(_padding(conv)), tuple(conv.dilation)]
+    weight, kind = conv.weight, ConvBlock
+    if isinstance(conv, nn.Conv3d):
+        return Conv3dBlock(weight, conv.bias, shape[0], shape[1], shape[2], conv.groups)
+    if isinstance(conv, nn.Conv1d):
+        weight, kind = weight.unsqueeze(2), Conv1dBlock
+        shape = [(usual, *given) for usual, given in zip((1, 0, 1), shape, strict=True)]
+    return kind(weight, conv.bias, shape[0], shape[1], shape[2], conv.groups)
 
 
-def conv1d_block(conv: nn.Conv1d) -> Conv1dBlock:
-    """A block that computes what `conv` does, over images one pixel high."""
-    (kernel,), (dilation,) = conv.weight.shape[2:], conv.dilation
-    padding = conv.padding
-    if padding == "same":
-        padding = (dilation * (kernel - 1) // 2,)
-    elif padding == "valid":
-        padding = (0,)
-    assert not isinstance(padding, str), padding
-    return Conv1dBlock(
-        conv.weight.unsqueeze(2), conv.bias, (1, conv.stride[0]), (0, padding[0]), (1, dilation), conv.groups
-    )
+def _padding(conv: nn.modules.conv._ConvNd) -> Sequence[int]:
+    if conv.padding == "same":
+        return tuple(d * (k - 1) // 2 for k, d in zip(conv.weight.shape[2:], conv.dilation, strict=True))
+    return (0,) * (conv.weight.ndim - 2) if isinstance(conv.padding, str) else conv.padding
 
 
 def norm_block(norm: nn.BatchNorm2d) -> NormBlock:
@@ -193,12 +216,6 @@ def norm_block(norm: nn.BatchNorm2d) -> NormBlock:
     block = NormBlock(weight, None, (1, 1), (0, 0), (1, 1), norm.num_features)
     fold_batch_norm(block, norm)
     return block
-
-
-def _pair(value: Sequence[int] | str) -> Pair:
-    assert not isinstance(value, str), value
-    first, second = value
-    return int(first), int(second)
 
 
 def fold_batch_norm(block: Block, norm: nn.modules.batchnorm._BatchNorm) -> None:

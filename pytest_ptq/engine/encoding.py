@@ -19,17 +19,14 @@ from torch import Tensor, fx, nn
 from pytest_ptq.engine import blocks, modules
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.freeze import ToChannelsLast
-from pytest_ptq.engine.ops import OPS
+from pytest_ptq.engine.table import OPS
 from pytest_ptq.errors import StoreError
 
 _OWN = {
     c.__name__: c
     for c in (
-        blocks.ConvBlock, blocks.Conv1dBlock, blocks.NormBlock, blocks.LinearBlock, modules.Quantize,
-        modules.DeQuantize, modules.QuantizedConv2d, modules.QuantizedConv1d, modules.QuantizedLinear,
-        modules.QuantizedAdd, modules.QuantizedSub, modules.QuantizedMul, modules.QuantizedLookup,
-        modules.QuantizedCat, modules.QuantizedPad, modules.QuantizedMean, modules.QuantizedAvgPool2d,
-        modules.QuantizedAdaptiveAvgPool2d, modules.QuantizedMaxPool2d, modules.QuantizedClamp, ToChannelsLast,
+        blocks.ConvBlock, blocks.Conv1dBlock, blocks.Conv3dBlock, blocks.NormBlock, blocks.LinearBlock, ToChannelsLast,
+        *modules.STORED,
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {

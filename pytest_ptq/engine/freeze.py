@@ -65,7 +65,9 @@ class FrozenConv1d(FrozenConv2d):
     """A Conv1dBlock with packed weights."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return super().forward(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
+        if residual is not None and residual.ndim:  # what broadcasts may have fewer dimensions
+            residual = residual.unsqueeze(-2)
+        return super().forward(x.unsqueeze(2), residual).squeeze(2)
 
 
 class ToChannelsLast(nn.Module):

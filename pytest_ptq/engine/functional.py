@@ -1,4 +1,4 @@
-"""Calls of F.conv1d, F.conv2d and F.linear with weights of the model -> layers of torch.nn, which later stages know.
+"""Calls of F.linear and of convolutions with weights of the model -> layers of torch.nn, which later stages know.
 
 A subclass of a layer with a forward of its own, or a module that holds a bare parameter, arrives in this form.
 """
@@ -15,8 +15,9 @@ from torch import Tensor, fx, nn
 from pytest_ptq.engine.graph import call_nodes, replace_chain, unique_path
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_LAYERS: Mapping[Any, type[nn.Module]] = {F.conv1d: nn.Conv1d, F.conv2d: nn.Conv2d, F.conv3d: nn.Conv3d}
 _PARAMETERS: Mapping[Any, tuple[str, ...]] = {
-    F.linear: ("input", "weight", "bias"), F.conv1d: _CONVOLUTION, F.conv2d: _CONVOLUTION,
+    F.linear: ("input", "weight", "bias"), **dict.fromkeys(_LAYERS, _CONVOLUTION),
 }  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def _layer(function: Any, weight: Tensor, bias: Tensor | None, given: dict[str, 
         if function is F.linear:
             layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], has_bias)
         else:
-            kind = nn.Conv1d if function is F.conv1d else nn.Conv2d
+            kind: Any = _LAYERS[function]
             kernel: Any = tuple(weight.shape[2:])
             inputs = weight.shape[1] * given.get("groups", 1)
             layer = kind(inputs, weight.shape[0], kernel, bias=has_bias, **given)

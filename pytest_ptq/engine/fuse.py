@@ -8,10 +8,10 @@ from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.blocks import (
     Block,
     Conv1dBlock,
+    Conv3dBlock,
     ConvBlock,
     LinearBlock,
     NormBlock,
-    conv1d_block,
     conv_block,
     fold_batch_norm,
     has_symmetric_padding,
@@ -29,6 +29,8 @@ from pytest_ptq.engine.graph import (
 )
 from pytest_ptq.engine.ops import describe_call, find_op, is_identity
 from pytest_ptq.engine.verify import verify_fused
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class FusedModule(StageModule):
@@ -53,10 +55,8 @@ def fuse(model: nn.Module) -> FusedModule:
             remove_identity(fused, node)
     for node in call_nodes(fused):
         layer = layer_of(fused, node)
-        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
+        if isinstance(layer, CONVOLUTIONS) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
             _grow_block(fused, node, conv_block(layer))
-        elif isinstance(layer, nn.Conv1d) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
-            _grow_block(fused, node, conv1d_block(layer))
         elif type(layer) is nn.Linear:
             _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))
     for node in call_nodes(fused):
@@ -82,7 +82,8 @@ def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
     chain = [node]
     follower = _only_user(node)
     norm = layer_of(module, follower) if follower is not None else None
-    kind = nn.BatchNorm1d if isinstance(block, (Conv1dBlock, LinearBlock)) else nn.BatchNorm2d
+    kinds = ((Conv3dBlock, nn.BatchNorm3d), (ConvBlock, nn.BatchNorm2d), (LinearBlock, nn.BatchNorm1d))
+    kind = nn.BatchNorm1d if isinstance(block, Conv1dBlock) else next(n for b, n in kinds if isinstance(block, b))
     foldable = not isinstance(block, NormBlock) and len(block.weight) == getattr(norm, "num_features", None)
     if foldable and type(norm) is kind and norm.running_mean is not None:
         fold_batch_norm(block, norm)

@@ -8,7 +8,7 @@ from torch import nn
 
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine.affine import QParams
-from pytest_ptq.engine.op import Call
+from pytest_ptq.engine.op import Call, Lower
 
 
 def because(reason: str) -> Callable[[Call], str]:
@@ -54,10 +54,11 @@ def window(call: Call) -> str:
     return "pooling that returns indices" if call.given("return_indices", False) else ""
 
 
-def spatial_mean(call: Call) -> str:
+def known_mean(call: Call) -> str:
     dims = call.arguments.get("dim")
-    spatial = sorted(dims) in ([2, 3], [-2, -1]) if isinstance(dims, (list, tuple)) else False
-    return "" if spatial else f"int8 mean is built for height and width (dims 2 and 3), not {dims}"
+    listed = dims if isinstance(dims, (list, tuple)) else (dims,)
+    known = bool(listed) and all(isinstance(d, int) for d in listed)
+    return "" if known else "int8 mean is built for dimensions that are given as numbers"
 
 
 def zero_padding(call: Call) -> str:
@@ -129,23 +130,42 @@ def lower_pad(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.M
 
 
 def lower_mean(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
-    return q.QuantizedMean(reads[0], out, bool(call.arguments.get("keepdim")))
+    dims = call.arguments["dim"]
+    return q.QuantizedMean(
+        reads[0], out, bool(call.arguments.get("keepdim")), dims if isinstance(dims, (list, tuple)) else (dims,)
+    )
 
 
-def lower_adaptive_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
-    size = call.given("output_size")
-    if size in (1, (1, 1), [1, 1]):
-        return q.QuantizedMean(reads[0], out, True)
-    return q.QuantizedAdaptiveAvgPool2d(reads[0], out, size)
+def adaptive_avg_pool(kind: type[q.QuantizedAdaptiveAvgPool2d]) -> Lower:
+    """To one value, it is a mean."""
+
+    def lower(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+        size = call.given("output_size")
+        if size == 1 or (isinstance(size, (list, tuple)) and set(size) == {1}):
+            return q.QuantizedMean(reads[0], out, True, tuple(range(-kind.dims, 0)))
+        return kind(reads[0], out, size)
+
+    return lower
 
 
-def lower_avg_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+def adaptive_max_pool(kind: type[q.QuantizedAdaptiveMaxPool2d]) -> Lower:
+    return lambda call, reads, out: kind(call.given("output_size"))
+
+
+def avg_pool(kind: type[q.QuantizedAvgPool2d]) -> Lower:
     usual = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
-    rest = {name: call.given(name, value) for name, value in usual.items()}
-    return q.QuantizedAvgPool2d(reads[0], out, call.given("kernel_size"), **rest)
+
+    def lower(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+        rest = {name: call.given(name, value) for name, value in usual.items()}
+        return kind(reads[0], out, call.given("kernel_size"), **rest)
+
+    return lower
 
 
-def lower_max_pool(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+def max_pool(kind: type[q.QuantizedMaxPool2d]) -> Lower:
     usual = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-    rest = {name: call.given(name, value) for name, value in usual.items()}
-    return q.QuantizedMaxPool2d(call.given("kernel_size"), **rest)
+
+    def lower(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+        return kind(call.given("kernel_size"), **{name: call.given(name, value) for name, value in usual.items()})
+
+    return lower

@@ -20,7 +20,7 @@ from pytest_ptq.engine import affine, kernels, modules
 from pytest_ptq.engine.affine import UINT7, UINT8, QParams
 from pytest_ptq.engine.modules import QuantizedCat, QuantizedConv1d, QuantizedLookup, QuantizedPad
 from pytest_ptq.engine.op import Kind
-from pytest_ptq.engine.ops import OPS
+from pytest_ptq.engine.table import OPS
 from pytest_ptq.qconfig import X86
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,7 +35,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def test_every_table_of_the_ops_is_tested() -> None:
     assert {op.name for op in OPS if op.kind is Kind.ELEMENTWISE and op.modules + op.methods and not op.moves} - {
-        "add", "sub", "mul", "mean", "avg_pool2d", "adaptive_avg_pool2d",
+        "add", "sub", "mul", "mean", *(f"{a}avg_pool{n}d" for a in ("", "adaptive_") for n in (1, 2, 3)),
     } == set(FUNCTIONS)  # fmt: skip
 
 
@@ -274,6 +274,20 @@ def test_conv1d(options: dict[str, Any]) -> None:
     quantized = engine.quantize(model, [x])
     assert quantized.plan.fp32_layers == ()
     assert sum(isinstance(layer, QuantizedConv1d) for layer in quantized.modules()) == 4
+    assert sqnr(run(model, x), run(quantized, x)) > 22
+    torch.testing.assert_close(run(engine.freeze(model), x), run(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(), (20,), (8, 1), (1, 8, 20)])
+def test_a_residual_of_conv1d_that_broadcasts(shape: tuple[int, ...]) -> None:
+    def compute(m: Net, x: Tensor) -> Tensor:
+        y = F.relu(m.a(x))
+        other = {0: y.mean((0, 1, 2)), 1: y.mean((0, 1)), 2: y[0, :, :1], 3: y[:1]}[len(shape)]
+        return m.c(m.b(y) + other)
+
+    model = Net(compute, a=nn.Conv1d(3, 8, 3, padding=1), b=nn.Conv1d(8, 8, 1), c=nn.Conv1d(8, 4, 1))
+    x = torch.randn(4, 3, 20, generator=torch.Generator().manual_seed(3))
+    quantized = engine.quantize(model, [x])
     assert sqnr(run(model, x), run(quantized, x)) > 22
     torch.testing.assert_close(run(engine.freeze(model), x), run(model, x), rtol=1e-4, atol=1e-4)
 

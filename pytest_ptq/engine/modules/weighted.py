@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.affine import QParams, conv2d_sums, quantize_weight, weight_scales
-from pytest_ptq.engine.blocks import (
-    Conv1dBlock,
-    ConvBlock,
-    LinearBlock,
-    Pair,
-    channels_of,
-    conv_output_shape,
-    describe_conv,
-)
+from pytest_ptq.engine.affine import QParams, conv2d_sums
+from pytest_ptq.engine.blocks import Pair, channels_of, conv_output_shape, describe_conv
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
 from pytest_ptq.engine.modules.borders import Int8Layer
 
@@ -96,6 +87,12 @@ class QuantizedWeighted(Int8Layer):
             return torch.minimum(y, self._bounds)
         return y if self._bound is None else y.clamp_(max=self._bound)
 
+    def _finish(self, y: Tensor) -> Tensor:
+        """Activation and one rounding, in fp32."""
+        y = ACTIVATIONS[self.activation].function(y)
+        y = y if self.out is None else kernels.quantize(y, self.out)
+        return y if self._bounds is None else torch.minimum(y, self._bounds)
+
     def _channel_bounds(self) -> Tensor | None:
         """What each channel is cut off at, as stored; None where nothing that can be stored lies beyond."""
         if self.ceilings is None:
@@ -140,19 +137,19 @@ class QuantizedConv2d(QuantizedWeighted):
     def _prepare(self) -> None:
         super()._prepare()
         self._geometry = (list(self.stride), list(self.padding), list(self.dilation), self.groups)
-        self._packed = kernels.pack_conv2d(self.weight, self._call[2], self.x, *self._geometry)
+        self._packed = kernels.pack_conv(self.weight, self._call[2], self.x, *self._geometry)
         self._where = (self.weight.shape, self.stride, self.padding, self.dilation, self.x.zero_point)
         self._doubtful = may_be_miscomputed(*self._where)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self._doubtful and is_miscomputed(x.shape[2:], *self._where):
-            return self._finish(self._without_kernel(x), residual)
+            return self._add_and_finish(self._without_kernel(x), residual)
         if self.residual is None or residual is None:
             return self._bounded(kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, self._out))
         if residual.shape != conv_output_shape(x, self.weight, self.stride, self.padding, self.dilation):
             # The kernel adds tensors of one shape only. What broadcasts is added in fp32.
             y = kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, _PLAIN)
-            return self._finish(y, residual)
+            return self._add_and_finish(y, residual)
         layout = torch.channels_last
         other = residual.contiguous(memory_format=layout) if self.overwrites else residual.clone(memory_format=layout)
         q = (self.residual.scale, self.residual.zero_point)
@@ -166,14 +163,12 @@ class QuantizedConv2d(QuantizedWeighted):
         y = sums.double() * (self.scales.double() * self.x.scale).view(1, -1, 1, 1)
         return (y if self.bias is None else y + self.bias.double().view(1, -1, 1, 1)).float()
 
-    def _finish(self, y: Tensor, residual: Tensor | None) -> Tensor:
+    def _add_and_finish(self, y: Tensor, residual: Tensor | None) -> Tensor:
         """Residual, activation and one rounding, in fp32."""
         if residual is not None:
             assert self.residual is not None
             y = y + kernels.dequantize(residual, self.residual)
-        y = ACTIVATIONS[self.activation].function(y).contiguous(memory_format=torch.channels_last)
-        y = y if self.out is None else kernels.quantize(y, self.out)
-        return y if self._bounds is None else torch.minimum(y, self._bounds)
+        return self._finish(y.contiguous(memory_format=torch.channels_last))
 
     def extra_repr(self) -> str:
         return describe_conv(self.weight, self.stride, self.padding, self.dilation, self.groups, self._quantization())
@@ -185,7 +180,9 @@ class QuantizedConv1d(QuantizedConv2d):
     suffix = "1d"
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return super().forward(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
+        if residual is not None and residual.ndim:  # what broadcasts may have fewer dimensions
+            residual = residual.unsqueeze(-2)
+        return super().forward(x.unsqueeze(2), residual).squeeze(2)
 
 
 class QuantizedLinear(QuantizedWeighted):
@@ -204,28 +201,3 @@ class QuantizedLinear(QuantizedWeighted):
     def extra_repr(self) -> str:
         k, c = self.weight.shape
         return f"in_features={c}, out_features={k}{self._quantization()}"
-
-
-def quantized_conv(
-    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
-) -> nn.Module:
-    """The int8 layer of a ConvBlock. reads: its input's, then its residual's."""
-    assert isinstance(layer, ConvBlock)
-    scales = weight_scales(layer.weight, per_channel)
-    kind = QuantizedConv1d if isinstance(layer, Conv1dBlock) else QuantizedConv2d
-    return kind(
-        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
-        layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
-        layer.ceilings,
-    )  # fmt: skip
-
-
-def quantized_linear(
-    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
-) -> nn.Module:
-    """The int8 layer of a LinearBlock."""
-    assert isinstance(layer, LinearBlock)
-    scales = weight_scales(layer.weight, per_channel)
-    return QuantizedLinear(
-        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
-    )

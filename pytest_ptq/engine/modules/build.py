@@ -1,0 +1,42 @@
+"""Blocks of a fused graph -> their int8 layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pytest_ptq.engine.affine import QParams, quantize_weight, weight_scales
+from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, LinearBlock
+from pytest_ptq.engine.modules.volumes import QuantizedConv3d
+from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+
+
+def quantized_conv(
+    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+) -> nn.Module:
+    """The int8 layer of a ConvBlock or Conv3dBlock. reads: its input's, then its residual's."""
+    assert isinstance(layer, (ConvBlock, Conv3dBlock))
+    scales = weight_scales(layer.weight, per_channel)
+    if isinstance(layer, Conv3dBlock):
+        return QuantizedConv3d(
+            quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
+            layer.stride, layer.padding, layer.dilation, layer.groups,
+        )  # fmt: skip
+    kind = QuantizedConv1d if isinstance(layer, Conv1dBlock) else QuantizedConv2d
+    return kind(
+        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
+        layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
+        layer.ceilings,
+    )  # fmt: skip
+
+
+def quantized_linear(
+    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+) -> nn.Module:
+    """The int8 layer of a LinearBlock."""
+    assert isinstance(layer, LinearBlock)
+    scales = weight_scales(layer.weight, per_channel)
+    return QuantizedLinear(
+        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
+    )
