@@ -5,5 +5,18 @@ from pytest_ptq.engine.freeze import freeze
 from pytest_ptq.engine.fuse import fuse
 from pytest_ptq.engine.inspect import inspect
 from pytest_ptq.engine.pipeline import calibrate, convert, prepare, quantize
+from pytest_ptq.engine.torchscript import save_torchscript
 
-__all__ = ["calibrate", "convert", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save", "size_mb"]
+__all__ = [
+    "calibrate",
+    "convert",
+    "freeze",
+    "fuse",
+    "inspect",
+    "load",
+    "prepare",
+    "quantize",
+    "save",
+    "save_torchscript",
+    "size_mb",
+]

@@ -19,11 +19,16 @@ from pytest_ptq.engine.kernels.onednn import (
     saturates_int16,
 )
 from pytest_ptq.engine.kernels.pooling import max_pool
+from pytest_ptq.engine.kernels.scripted import ScriptedConv, ScriptedKernel, ScriptedLinear, SizeGuard
 
 __all__ = [
     "ENGINE",
     "FLOAT_ACTIVATIONS",
     "PackedFor",
+    "ScriptedConv",
+    "ScriptedKernel",
+    "ScriptedLinear",
+    "SizeGuard",
     "add",
     "conv2d",
     "conv2d_add",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,9 @@ def lookup(x: Tensor, table: Tensor) -> Tensor:
 def mean(x: Tensor, x_q: QParams, out: QParams | None, keepdim: bool = True, dims: Sequence[int] = (-2, -1)) -> Tensor:
     """Mean over some dimensions: uint8 -> uint8, or float32 without `out`; they stay with size 1, or go."""
     sums = x.sum(tuple(dims), dtype=torch.int32, keepdim=keepdim)
-    count = math.prod(x.shape[d] for d in dims)
+    count: Any = math.prod(x.shape[d] for d in dims)
+    if isinstance(count, Tensor):  # while a tracer looks on; in float64, where Python's own numbers are
+        count = count.double()
     if out is None:
         return sums.float().mul_(1 / count).sub_(x_q.zero_point).mul_(x_q.scale)
     gain = x_q.scale / out.scale / count

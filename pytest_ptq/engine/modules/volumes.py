@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,10 +45,12 @@ class QuantizedConv3d(QuantizedWeighted):
         self._doubtful = may_be_miscomputed(*self._where)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._doubtful and is_miscomputed(x.shape[2:], *self._where):
+        if self._doubtful and is_miscomputed(tuple(map(int, x.shape[2:])), *self._where):
             return self._finish(self._without_kernel(x))
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        return self._bounded(kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, self._out))
+        return self._bounded(self._run(x.contiguous(memory_format=torch.channels_last_3d), self._out))
+
+    def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
+        return kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, out)
 
     def _without_kernel(self, x: Tensor) -> Tensor:
         """In float64, where every sum of products of these integers is exact."""

@@ -16,7 +16,8 @@ from pytest_ptq.engine.modules.borders import Int8Layer
 
 CONV_POST_OPS = frozenset({"none", "relu", "hardtanh", "hardswish", "swish"})
 LINEAR_POST_OPS = CONV_POST_OPS | {"gelu", "tanh", "leaky_relu"}
-_PLAIN: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+PLAIN: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+"""The output of a kernel that leaves everything to fp32."""
 
 
 class QuantizedWeighted(Int8Layer):
@@ -65,11 +66,15 @@ class QuantizedWeighted(Int8Layer):
         post_op, scalars, algorithm = ("none", (), "") if act.saturates and full else act.post_op
         self._after = None if post_op in self.post_ops else act.function
         if self._after is not None:
-            self._out = _PLAIN
+            self._out = PLAIN
             return
         q = self.out or QParams(1.0, 0)
         dtype = torch.uint8 if self.out else torch.float32
         self._out = (q.scale, q.zero_point, dtype, post_op, list(scalars), algorithm)
+
+    def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
+        """The kernel itself. out: scale, zero point, dtype, post-op, its scalars, its algorithm."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         # What a kernel packed belongs to the kernel, and cannot be copied; it is packed again.
@@ -142,20 +147,22 @@ class QuantizedConv2d(QuantizedWeighted):
         self._doubtful = may_be_miscomputed(*self._where)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if self._doubtful and is_miscomputed(x.shape[2:], *self._where):
+        if self._doubtful and is_miscomputed(tuple(map(int, x.shape[2:])), *self._where):
             return self._add_and_finish(self._without_kernel(x), residual)
         if self.residual is None or residual is None:
-            return self._bounded(kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, self._out))
+            return self._bounded(self._run(x, self._out))
         if residual.shape != conv_output_shape(x, self.weight, self.stride, self.padding, self.dilation):
             # The kernel adds tensors of one shape only. What broadcasts is added in fp32.
-            y = kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, _PLAIN)
-            return self._add_and_finish(y, residual)
+            return self._add_and_finish(self._run(x, PLAIN), residual)
         layout = torch.channels_last
         other = residual.contiguous(memory_format=layout) if self.overwrites else residual.clone(memory_format=layout)
+        return self._bounded(self._run(x, self._out, other))
+
+    def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
+        if residual is None or self.residual is None:
+            return kernels.conv2d(x, self._packed(x), self._call, self._bias, self._geometry, out)
         q = (self.residual.scale, self.residual.zero_point)
-        return self._bounded(
-            kernels.conv2d_add(x, other, self._packed(x), self._call, self._bias, self._geometry, self._out, q)
-        )
+        return kernels.conv2d_add(x, residual, self._packed(x), self._call, self._bias, self._geometry, out, q)
 
     def _without_kernel(self, x: Tensor) -> Tensor:
         """The exact sums, for what oneDNN computes wrongly: slow, and so is nothing that models often do."""
@@ -196,7 +203,10 @@ class QuantizedLinear(QuantizedWeighted):
         self._packed = kernels.pack_linear(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._bounded(kernels.linear(x.contiguous(), self._packed, self._call, self._bias, self._out))
+        return self._bounded(self._run(x.contiguous(), self._out))
+
+    def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
+        return kernels.linear(x, self._packed, self._call, self._bias, out)
 
     def extra_repr(self) -> str:
         k, c = self.weight.shape
