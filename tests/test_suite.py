@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +17,12 @@ from pytest_ptq.suite import Suite, Variant, list_suites, load_suite, packaged_b
 VARIANT = Variant(model=TorchvisionModel("resnet18"), data=FashionMNIST())
 EMBEDDED = ("mobilenet_v2", "mobilenet_v3_small", "resnet50")
 TORCHVISION = (
-    "convnext_tiny", "densenet121", "efficientnet_b0", "mobilenet_v3_large", "regnet_y_400mf", "resnet18",
-    "shufflenet_v2_x1_0", "swin_t", "vit_b_16",
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
+    "mnasnet1_0", "mobilenet_v3_large", "regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x1_0",
+    "squeezenet1_1", "swin_t", "vgg16_bn", "vit_b_16", "wide_resnet50_2",
 )  # fmt: skip
+SCALE_THEIR_INPUT = ("googlenet", "inception_v3")
+"""torchvision's own model brings images to -1..1 when it loads these weights; the suites' data come so."""
 PACKAGED = tuple(sorted((*EMBEDDED, *TORCHVISION, "efficientnet_lite0")))
 GOOD = """
 from pytest_ptq import FashionMNIST, Suite, TorchvisionModel, Variant
@@ -56,7 +60,8 @@ def test_packaged_suites_have_their_files_name_and_their_kinds_of_data(name: str
     suite = load_suite(name, [packaged_suites()])
     assert suite.name == name
     assert list(suite.variants) == (["embedded", "imagenet"] if name in EMBEDDED else ["imagenet"])
-    assert suite.latency_shape == (1, 3, 224, 224)
+    crop = suite.variants["imagenet"].data.crop  # type: ignore[attr-defined]
+    assert suite.latency_shape == (1, 3, crop, crop)
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -78,9 +83,23 @@ def test_imagenet_variants_follow_torchvisions_own_recipe(name: str) -> None:
     data = variant.data
     assert [data.resize] == recipe.resize_size  # type: ignore[attr-defined]
     assert [data.crop] == recipe.crop_size  # type: ignore[attr-defined]
-    assert list(data.mean) == recipe.mean  # type: ignore[attr-defined]
-    assert list(data.std) == recipe.std  # type: ignore[attr-defined]
+    own = name in SCALE_THEIR_INPUT
+    assert list(data.mean) == ([0.5] * 3 if own else recipe.mean)  # type: ignore[attr-defined]
+    assert list(data.std) == ([0.5] * 3 if own else recipe.std)  # type: ignore[attr-defined]
     assert data.interpolation == recipe.interpolation.value  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", SCALE_THEIR_INPUT)
+def test_data_that_come_scaled_are_what_torchvision_scales(name: str) -> None:
+    import torch
+    from torchvision import models
+
+    pixels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    recipe = models.get_model_weights(name)["IMAGENET1K_V1"].transforms()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.mean, recipe.std))
+    kind = {"googlenet": models.GoogLeNet, "inception_v3": models.Inception3}[name]
+    scaled = kind._transform_input(SimpleNamespace(transform_input=True), (pixels - mean) / std)
+    torch.testing.assert_close((pixels - 0.5) / 0.5, scaled)
 
 
 def test_list_suites_prefers_the_earlier_folder_and_skips_private_files(tmp_path: Path) -> None:

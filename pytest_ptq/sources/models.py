@@ -58,7 +58,7 @@ class TorchvisionModel:
         elif self.weights != RANDOM:
             load_into(model, self._declared_state(), f"{self.name}, weights {self.weights}")
         check_finite(model, str(weights or f"{self.name}, weights {self.weights}"))
-        return model.eval()
+        return _without_auxiliaries(model.eval())
 
     def _untrained(self) -> nn.Module:
         import torch
@@ -98,6 +98,15 @@ class TorchvisionModel:
                 remedy="Without a network, use --ptq-weights FILE.",
             ) from error
         return state
+
+
+def _without_auxiliaries(model: nn.Module) -> nn.Module:
+    """GoogLeNet and Inception v3 have classifiers that only training reads; they would count in fp32's size alone."""
+    for name in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(model, name):
+            model.aux_logits = False  # type: ignore[assignment]
+            setattr(model, name, None)
+    return model
 
 
 def build_model(source: Builder | Callable[[], Any], weights: Path | None = None) -> nn.Module:

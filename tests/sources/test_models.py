@@ -59,6 +59,19 @@ def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone() -
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
+def test_classifiers_that_only_training_reads_are_no_part_of_the_model() -> None:
+    """They would count in fp32's size, and int8 has none. Outputs are the same without them."""
+    from torchvision import models
+
+    model = TorchvisionModel("googlenet", classes=10, weights="random").build()
+    assert not [name for name, _ in model.named_parameters() if name.startswith("aux")]
+    with_them = models.GoogLeNet(num_classes=10, init_weights=False).eval()
+    assert with_them.load_state_dict(model.state_dict(), strict=False).unexpected_keys == []
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), with_them(x))
+
+
 def test_a_weights_file_goes_before_the_declared_weights(tmp_path: Path, small: nn.Module) -> None:
     state = {k: v.clone() for k, v in small.state_dict().items()}
     state["classifier.3.bias"] += 1
