@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from pytest_ptq.torch_ao import TorchAoQConfig
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -84,7 +86,7 @@ class Suite:
 
     name: str
     variants: Mapping[str, Variant]
-    qconfigs: tuple[str | QConfig, ...] = ("x86", "minmax")
+    qconfigs: tuple[str | QConfig | TorchAoQConfig, ...] = ("x86", "minmax")
     latency_shape: tuple[int, ...] = (1, 3, 224, 224)
     description: str = field(default="", compare=False)
     metrics: tuple[str, ...] = ()

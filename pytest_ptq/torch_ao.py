@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.qconfig import QConfig
@@ -27,10 +27,20 @@ WEIGHTS: Mapping[str, str] = {
 }
 SCHEMES: Mapping[str, str] = {"per_tensor_affine": "affine", "per_tensor_symmetric": "symmetric"}
 REDUCED: Mapping[tuple[object, object], bool | None] = {(None, None): None, (0, 255): False, (0, 127): True}
-"""quant_min and quant_max of activations -> reduce_range."""
+"""quant_min and quant_max of activations -> reduce_range, which keeps sums in int16 at half the price of a bit."""
 AVERAGING = 0.01
 """torch.ao's own averaging constant, and this package's."""
 PLACE = "torch.ao QConfig"
+
+
+class TorchAoQConfig(Protocol):
+    """What this package reads of a QConfig of torch.ao: two observers."""
+
+    @property
+    def activation(self) -> Any: ...
+
+    @property
+    def weight(self) -> Any: ...
 
 
 def is_torch_ao(value: object) -> bool:

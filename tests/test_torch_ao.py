@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -164,3 +166,22 @@ assert found.weight_granularity == "per_tensor"
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_type_checker_takes_them_in_a_suite(tmp_path: Path) -> None:
+    """And refuses what has no two observers."""
+    program = """
+from pytest_ptq.qconfig import QConfig
+from pytest_ptq.suite import Suite, Variant
+class Theirs:
+    activation: object = 1
+    weight: object = 2
+def declare(variant: Variant) -> None:
+    Suite("a", {"embedded": variant}, qconfigs=("x86", QConfig("mine"), Theirs()))
+    Suite("b", {"embedded": variant}, qconfigs=("x86", 3))
+"""
+    (tmp_path / "declared.py").write_text(program)
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "declared.py"]
+    paths = {**os.environ, "MYPYPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=paths)
+    assert [line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line] == ["9"], done.stdout
