@@ -52,7 +52,7 @@ def table(arguments: Sequence[str] = ()) -> str:
     for case in cases():
         if case.name in chosen:
             try:
-                rows[case.name] = Measuring(case, found, keep=options.keep).rows(chosen[case.name])
+                rows[case.name] = _measuring(case, found, options).rows(chosen[case.name])
                 parts.append(section(case.name, rows[case.name], {rival.key: rival.name for rival in RIVALS}))
             except PTQError as error:
                 parts.append(f"### {case.name}\n\nNot measured: {error}")
@@ -62,6 +62,10 @@ def table(arguments: Sequence[str] = ()) -> str:
     if options.into:
         insert(Path(options.into), f"{text}\n\n{footer(COMMAND)}")
     return text
+
+
+def _measuring(case: Case, found: Mapping[str, str], options: argparse.Namespace) -> Measuring:
+    return Measuring(case, found, keep=options.keep or options.kept_only, measure=not options.kept_only)
 
 
 def _packages(found: Mapping[str, str]) -> str:
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure and show only these, such as resnet50, mobilenet_v2:best or '*:onnxruntime_*'; repeatable",
     )
     parser.add_argument("--keep", action="store_true", help="show rows of earlier sources, marked, as they are")
+    parser.add_argument("--kept-only", action="store_true", help="measure nothing: show what was kept, as --keep does")
     parser.add_argument("--json", metavar="FILE", help="write all rows as JSON too")
     parser.add_argument("--into", metavar="FILE", help="put the tables between the marks of a Markdown file too")
     return parser
@@ -107,13 +112,17 @@ class Measuring:
         case: the model and its data.
         found: versions of the rivals' packages.
         keep: take rows of earlier sources as they are.
+        measure: measure what was not kept; otherwise its row says that it was not measured.
+        folder: where rows are kept.
     """
 
-    def __init__(self, case: Case, found: Mapping[str, str], *, keep: bool = False, folder: Path = FOLDER) -> None:
+    def __init__(
+        self, case: Case, found: Mapping[str, str], *, keep: bool = False, measure: bool = True, folder: Path = FOLDER
+    ) -> None:
         if case.kind == "imagenet" and case.argument is None:
             remedy = f"Let {KIT_VARIABLE} name a folder with images/ and val_map.txt."
             raise UsageError("there are no photographs", place=case.name, remedy=remedy)
-        self.case, self.found, self.keep, self.folder = case, found, keep, folder
+        self.case, self.found, self.keep, self.measure, self.folder = case, found, keep, measure, folder
         self.loaded = Loaded(case)
         self.machine = describe_machine()
 
@@ -163,6 +172,8 @@ class Measuring:
         kept = stored(self.case.name, engine, key, self.folder)
         if kept is not None and (self.keep or not kept.stale):
             return kept
+        if not self.measure:
+            return Row(self.case.name, engine, key, {}, error="not measured")
         start = time.monotonic()
         try:
             row = measured(self.case.name, engine, key, logits(), self.loaded.logits)

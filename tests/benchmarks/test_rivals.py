@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import fake_rivals
+import numpy as np
 import pytest
 
 from benchmarks.accuracy import Measuring
@@ -91,9 +93,38 @@ def test_a_row_of_another_version_is_measured_again_unless_it_is_to_be_kept(
     assert new.values["sqnr_db"] == 200
 
 
+def test_without_measuring_a_row_that_was_not_kept_says_so(
+    rows: Mapping[str, Row], measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "measure", False)
+    monkeypatch.setattr("benchmarks.accuracy.run", lambda *_: pytest.fail("run"))
+    kept, absent = measuring.rows(["coarse", "crashing"])
+    assert kept == rows["coarse"]
+    assert absent.error == "not measured"
+
+
 def test_other_weights_are_another_model(case: Case, measuring: Measuring) -> None:
     # The suite's weights are random: loaded twice, they differ, and so does what rows are kept under.
     assert Measuring(case, {}).loaded.digest != measuring.loaded.digest
+
+
+@pytest.mark.parametrize("name", ["calibration", "images", "batches"])
+def test_other_images_or_labels_are_other_data(measuring: Measuring, name: str) -> None:
+    loaded = copy.copy(measuring.loaded)
+    for kept in ("digest", "logits"):
+        vars(loaded).pop(kept, None)
+    assert loaded.digest == measuring.loaded.digest
+    del loaded.digest
+    changed = {"calibration": lambda: loaded.calibration + 1, "images": lambda: loaded.images + 1,
+               "batches": lambda: [(images, labels + 1) for images, labels in loaded.batches]}  # fmt: skip
+    setattr(loaded, name, changed[name]())
+    assert loaded.digest != measuring.loaded.digest
+
+
+def test_a_file_that_would_run_code_is_no_logits(tmp_path: Path) -> None:
+    np.save(tmp_path / "logits.npy", np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    with pytest.raises(MeasurementError, match="wrote no logits that can be read"):
+        process._read(tmp_path / "logits.npy", "Coarse steps")
 
 
 def test_one_that_takes_too_long_is_stopped(measuring: Measuring, tmp_path: Path) -> None:
