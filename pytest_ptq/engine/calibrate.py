@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from pytest_ptq.engine.affine import QParams, choose_qparams, half_steps
 from pytest_ptq.engine.observe import PreparedModule
-from pytest_ptq.engine.observers import OBSERVERS, Statistics
+from pytest_ptq.engine.observers import OBSERVERS, Statistics, grid_qparams
 from pytest_ptq.engine.plan import QSpec, QuantPlan
 from pytest_ptq.errors import DataError, PTQError, QuantizationError
 
@@ -44,9 +44,17 @@ class Calibration:
             chosen[name] = qparams_of(seen, spec)
         return chosen
 
+    def shifts(self, plan: QuantPlan) -> dict[str, float]:
+        """How far zero lies above its integer, in steps, for tensors whose values lie on a grid that is kept to."""
+        grids = {n: _on_grid(self.statistics[n], spec) for n, spec in plan.observed.items() if n in self.statistics}
+        return {name: found[1] for name, found in grids.items() if found is not None}
+
 
 def qparams_of(seen: Statistics, spec: QSpec) -> QParams:
     """Scale and zero point of one tensor."""
+    on_grid = _on_grid(seen, spec)
+    if on_grid is not None:
+        return on_grid[0]
     rule = OBSERVERS[spec.observer].choose_range
     options = {} if spec.percentile is None else {"percentile": spec.percentile}
     if not spec.symmetric or seen.low >= 0:
@@ -54,6 +62,10 @@ def qparams_of(seen: Statistics, spec: QSpec) -> QParams:
     # A symmetric range is one of magnitudes, which have half of the integers.
     _, reach = rule(seen.magnitudes(), (0, half_steps(spec.bounds)), **options)
     return choose_qparams(-reach, reach, spec.bounds, symmetric=True)
+
+
+def _on_grid(seen: Statistics, spec: QSpec) -> tuple[QParams, float] | None:
+    return None if spec.symmetric else grid_qparams(seen, spec.bounds)
 
 
 def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progress | None = None) -> Calibration:

@@ -28,7 +28,7 @@ from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.engine.observers import BINS, Statistics
 from pytest_ptq.errors import StoreError
 
-COLLECTOR = 1
+COLLECTOR = 2
 """To be raised whenever the same data would give other statistics, or a file another meaning."""
 FORMAT = "pytest-ptq calibration"
 KEPT = 32
@@ -125,7 +125,7 @@ def to_bytes(key: str, calibration: Calibration) -> bytes:
     histograms = [s.counts for s in seen if s.counts is not None]
     counts = torch.stack(histograms).long() if histograms else torch.zeros(0, BINS, dtype=torch.int64)
     rows = [
-        [name, s.low, s.high, s.values, s.limit, s.average_low, s.average_high, s.counts is not None]
+        [name, s.low, s.high, s.values, s.limit, s.average_low, s.average_high, s.step, s.counts is not None]
         for name, s in calibration.statistics.items()
     ]
     content = {"key": key, "images": calibration.images, "rows": rows}
@@ -156,10 +156,12 @@ def read(path: Path, names: Sequence[str]) -> Calibration | None:
 
 
 def _statistics(row: list[Any], histograms: Iterator[Tensor]) -> Statistics:
-    _, low, high, values, limit, average_low, average_high, counted = row
+    _, low, high, values, limit, average_low, average_high, step, counted = row
     if not (-math.inf < low <= high < math.inf) or values < 1:
         raise StoreError("a range that cannot be")
-    return Statistics(low, high, values, limit, next(histograms) if counted else None, average_low, average_high)
+    if step is not None and not 0 < step < math.inf:
+        raise StoreError("steps that cannot be")
+    return Statistics(low, high, values, limit, next(histograms) if counted else None, average_low, average_high, step)
 
 
 def _checksum(content: object, counts: Tensor) -> str:

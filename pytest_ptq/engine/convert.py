@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from pytest_ptq.engine.affine import QParams, clip_weight
+from pytest_ptq.engine.align import align
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Calibration
 from pytest_ptq.engine.fuse import FusedModule
@@ -57,6 +58,7 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
         if decision.int8 and op is not None and op.lower is not None:
             by_name[name] = _lower(converted, by_name[name], op, plan, stored, by_name)
     _place_boundaries(converted, plan, stored, by_name)
+    align(converted, calibration.shifts(plan))
     mark_overwrites(converted)
     finish(converted)
     verify_converted(converted)

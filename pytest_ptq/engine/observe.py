@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import StageModule, finish, insert_after, stage_copy
-from pytest_ptq.engine.observers import OBSERVERS, MinMaxObserver
+from pytest_ptq.engine.observers import OBSERVERS, Grid, MinMaxObserver
 from pytest_ptq.engine.plan import QuantPlan
 from pytest_ptq.engine.verify import verify_observed
 from pytest_ptq.qconfig import QConfig
@@ -41,6 +41,8 @@ def observe(fused: FusedModule, plan: QuantPlan, qconfig: QConfig) -> PreparedMo
         if node.name in plan.observed:
             layer = node.meta["layer"]
             observer = OBSERVERS[plan.observed[node.name].observer].module(layer)
+            if node.op == "placeholder":
+                observer.grid = Grid()
             insert_after(prepared, node, f"{layer}.observer", observer)
     finish(prepared)
     prepared._fused, prepared.plan, prepared.qconfig = [fused], plan, qconfig

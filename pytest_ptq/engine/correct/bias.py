@@ -61,11 +61,7 @@ def with_shifts(quantized: QuantizedModule, shifts: Mapping[str, Tensor]) -> Qua
 
 
 def _shifted(layer: QuantizedWeighted, shift: Tensor) -> QuantizedWeighted:
-    twin = copy.copy(layer)
-    bias = shift.clone() if layer.bias is None else layer.bias + shift
-    twin.__dict__["_buffers"] = {**layer._buffers, "bias": bias}
-    twin._prepare()
-    return twin
+    return layer.with_tensors(bias=shift.clone() if layer.bias is None else layer.bias + shift)
 
 
 def _before_activation(layer: QuantizedWeighted) -> QuantizedWeighted:

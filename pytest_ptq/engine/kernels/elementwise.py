@@ -16,9 +16,12 @@ def _saturate(real: Tensor, q: QParams) -> Tensor:
     return real.round_().clamp_(q.quant_min, q.quant_max).to(torch.uint8)
 
 
-def quantize(x: Tensor, q: QParams) -> Tensor:
-    """float32 -> uint8. NaN is refused by nobody here: int8 would hide it, so the caller's fp32 model must show it."""
-    return _saturate(x.mul(1.0 / q.scale).add_(q.zero_point), q)
+def quantize(x: Tensor, q: QParams, shift: float = 0.0) -> Tensor:
+    """float32 -> uint8, with zero at zero_point + shift.
+
+    NaN is refused by nobody here: int8 would hide it, so the caller's fp32 model must show it.
+    """
+    return _saturate(x.mul(1.0 / q.scale).add_(q.zero_point + shift), q)
 
 
 def dequantize(x: Tensor, q: QParams) -> Tensor:

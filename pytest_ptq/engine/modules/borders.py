@@ -25,19 +25,23 @@ class Int8Layer(nn.Module):
 
 
 class Quantize(nn.Module):
-    """float32 -> uint8, where the int8 part of a model begins."""
+    """float32 -> uint8, where the int8 part of a model begins.
 
-    def __init__(self, out: QParams) -> None:
+    shift: how far a real zero lies above the zero point, in steps, where the integers are laid on a grid.
+    """
+
+    def __init__(self, out: QParams, shift: float = 0.0) -> None:
         super().__init__()
-        self.out = out
+        self.out, self.shift = out, shift
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return kernels.quantize(x, self.out)
+        return kernels.quantize(x, self.out, self.shift)
 
     def extra_repr(self) -> str:
-        return f"scale={self.out.scale:.8g}, zero_point={self.out.zero_point}, dtype=torch.uint8"
+        zero = f"{self.out.zero_point + self.shift:.8g}"
+        return f"scale={self.out.scale:.8g}, zero_point={zero}, dtype=torch.uint8"
 
 
 class DeQuantize(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ class QuantizedWeighted(Int8Layer):
         self.activation, self.x, self.out = activation, x, out
         self.adds = False
         self._prepare()
+
+    def with_tensors(self, **tensors: Tensor | None) -> Self:
+        """The same layer with another `weight`, `bias` or `ceilings`, all others shared. This one stays as it is."""
+        twin = copy.copy(self)
+        twin.__dict__["_buffers"] = {**self._buffers, **tensors}
+        twin._prepare()
+        return twin
 
     def _prepare(self) -> None:
         """Work out once what every call passes to the kernel."""

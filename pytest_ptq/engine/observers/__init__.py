@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pytest_ptq.engine.observers.collect import HistogramObserver, MinMaxObserver
 from pytest_ptq.engine.observers.entropy import entropy_range
 from pytest_ptq.engine.observers.extremes import minmax_range, moving_average_range
+from pytest_ptq.engine.observers.grid import Grid, grid_qparams
 from pytest_ptq.engine.observers.least_squares import CANDIDATES, CLIPPING_WEIGHT, histogram_range, mse_range
 from pytest_ptq.engine.observers.percentile import percentile_range
 from pytest_ptq.engine.observers.statistics import BINS, Statistics
@@ -21,11 +22,13 @@ __all__ = [
     "CANDIDATES",
     "CLIPPING_WEIGHT",
     "OBSERVERS",
+    "Grid",
     "HistogramObserver",
     "MinMaxObserver",
     "ObserverRow",
     "Statistics",
     "entropy_range",
+    "grid_qparams",
     "histogram_range",
     "minmax_range",
     "moving_average_range",

@@ -6,10 +6,12 @@ They stream: their memory does not grow with the number of batches. `statistics(
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from pytest_ptq.engine.observers.grid import Grid
 from pytest_ptq.engine.observers.statistics import BINS, Statistics
 from pytest_ptq.errors import QuantizationError
 
@@ -37,6 +39,8 @@ class MinMaxObserver(nn.Module):
         self.high = float("-inf")
         self.values = 0
         self._weight = self._low_sum = self._high_sum = 0.0
+        self.grid: Grid | None = None
+        """Set for inputs of the model: those of them that were pixels can be stored exactly."""
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = (float(v) for v in torch.aminmax(x.detach()))
@@ -48,6 +52,8 @@ class MinMaxObserver(nn.Module):
                 place=self.layer,
                 remedy="Look at the weights and inputs that lead here.",
             )
+        if self.grid is not None:
+            self.grid.add(x)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.values += x.numel()
         keep = 1 - AVERAGING
@@ -66,7 +72,8 @@ class MinMaxObserver(nn.Module):
             )
         # Rounding could carry an average of equal numbers past them.
         low, high = (min(max(s / self._weight, self.low), self.high) for s in (self._low_sum, self._high_sum))
-        return Statistics(self.low, self.high, self.values, average_low=low, average_high=high)
+        step = self.grid.step if self.grid is not None else None
+        return Statistics(self.low, self.high, self.values, average_low=low, average_high=high, step=step)
 
     def extra_repr(self) -> str:
         return f"min_val={self.low:.6g}, max_val={self.high:.6g}" if self.values else "nothing observed yet"
@@ -104,10 +111,7 @@ class HistogramObserver(MinMaxObserver):
             self.limit *= 2
 
     def statistics(self) -> Statistics:
-        seen = super().statistics()
-        return Statistics(
-            seen.low, seen.high, seen.values, self.limit, self.counts.clone(), seen.average_low, seen.average_high
-        )
+        return replace(super().statistics(), limit=self.limit, counts=self.counts.clone())
 
 
 def count(x: Tensor, limit: float) -> Tensor:

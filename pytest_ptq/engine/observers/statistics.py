@@ -21,6 +21,7 @@ class Statistics:
         counts: `counts[i]` is the number of values in bin i of BINS equal bins over -limit..limit, exact zeros left
             out: they are represented exactly whatever the scale, and behind a ReLU they are most of the values.
         average_low, average_high: moving averages of the batches' extremes; the extremes where none were taken.
+        step: how far apart the values are where all of them lie on a grid, as pixels do.
     """
 
     low: float
@@ -30,6 +31,7 @@ class Statistics:
     counts: Tensor | None = None
     average_low: float | None = None
     average_high: float | None = None
+    step: float | None = None
 
     @property
     def width(self) -> float:
