@@ -6,7 +6,6 @@ import copy
 import operator
 import traceback
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pytest_ptq.engine.graph import StageModule, finish, is_reserved
+from pytest_ptq.engine.graph import StageModule, finish
+from pytest_ptq.engine.naming import name_nodes, rename_layers
 from pytest_ptq.engine.normalize import normalize
 from pytest_ptq.engine.opening import open_layers
-from pytest_ptq.engine.ops import find_op
 from pytest_ptq.errors import CaptureError, WeightsError
 
 
@@ -86,9 +85,9 @@ def capture(model: nn.Module) -> CapturedModule:
             "the part in a function marked with torch.fx.wrap; it then stays fp32.",
         ) from error
     _refuse_open_signature(graph, type(model).__name__)
-    _rename_reserved(copied, graph)
+    rename_layers(copied, graph)
     captured = CapturedModule(copied, graph)
-    _name_nodes(captured)
+    name_nodes(captured)
     normalize(captured)
     finish(captured)
     return captured
@@ -139,31 +138,6 @@ def _hook_home(hook: Any) -> str:
     return str(getattr(hook, "__module__", None) or type(hook).__module__)
 
 
-def _rename_reserved(copied: nn.Module, graph: fx.Graph) -> None:
-    """A layer or tensor called like an attribute of graph modules (`plan`) is called `plan_` from here on."""
-    tables: tuple[dict[str, Any], ...] = (copied._modules, copied._parameters, copied._buffers)
-    for table in tables:
-        for name in [name for name in table if is_reserved(name)]:
-            new = f"{name}_"
-            while hasattr(copied, new) or is_reserved(new):
-                new += "_"
-            table[new] = table.pop(name)
-            for node in graph.nodes:
-                _rename(node, name, new)
-
-
-def _rename(node: fx.Node, old: str, new: str) -> None:
-    def renamed(path: str) -> str:
-        first, dot, rest = path.partition(".")
-        return f"{new}{dot}{rest}" if first == old else path
-
-    if node.op in ("call_module", "get_attr"):
-        node.target = renamed(str(node.target))
-    stack: dict[str, tuple[str, object]] = node.meta.get("nn_module_stack") or {}
-    if stack:
-        node.meta["nn_module_stack"] = OrderedDict((k, (renamed(path), kind)) for k, (path, kind) in stack.items())
-
-
 def _user_line(error: BaseException) -> str:
     """File and line of the innermost frame that belongs neither to torch nor to this package."""
     homes = {Path(torch.__file__).parent, Path(__file__).parent}
@@ -177,25 +151,3 @@ def _user_line(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0].rstrip(".")
-
-
-def _name_nodes(captured: fx.GraphModule) -> None:
-    """Give every node the path a person knows it by: its module's, or its enclosing module's plus the op's name."""
-    for node in captured.graph.nodes:
-        if node.op == "call_module":
-            node.meta["layer"] = str(node.target)
-        elif node.op in ("call_function", "call_method"):
-            op = find_op(captured, node)
-            stack: OrderedDict[str, tuple[str, object]] = node.meta.get("nn_module_stack") or OrderedDict()
-            path = next(reversed(stack.values()))[0] if stack else ""
-            name = op.name if op else str(getattr(node.target, "__name__", node.target))
-            name = f"{name}#1" if is_reserved(name) else name  # x.float() must not hide the method of that name
-            node.meta["layer"] = f"{path}.{name}" if path else name
-        else:
-            node.meta["layer"] = node.name
-    seen: dict[str, int] = {}
-    for node in captured.graph.nodes:
-        layer = node.meta["layer"]
-        seen[layer] = seen.get(layer, 0) + 1
-        if seen[layer] > 1:
-            node.meta["layer"] = f"{layer}#{seen[layer]}"
