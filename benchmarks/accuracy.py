@@ -65,7 +65,8 @@ def table(arguments: Sequence[str] = ()) -> str:
 
 
 def _measuring(case: Case, found: Mapping[str, str], options: argparse.Namespace) -> Measuring:
-    return Measuring(case, found, keep=options.keep or options.kept_only, measure=not options.kept_only)
+    keep = options.keep or options.kept_only
+    return Measuring(case, found, keep=keep, measure=not options.kept_only, threads=options.threads)
 
 
 def _packages(found: Mapping[str, str]) -> str:
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="show rows of earlier sources, marked, as they are")
     parser.add_argument("--kept-only", action="store_true", help="measure nothing: show what was kept, as --keep does")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of every engine; one a core by default")
     parser.add_argument("--json", metavar="FILE", help="write all rows as JSON too")
     parser.add_argument("--into", metavar="FILE", help="put the tables between the marks of a Markdown file too")
     return parser
@@ -113,18 +115,26 @@ class Measuring:
         found: versions of the rivals' packages.
         keep: take rows of earlier sources as they are.
         measure: measure what was not kept; otherwise its row says that it was not measured.
+        threads: threads of every engine; one a core by default.
         folder: where rows are kept.
     """
 
     def __init__(
-        self, case: Case, found: Mapping[str, str], *, keep: bool = False, measure: bool = True, folder: Path = FOLDER
+        self,
+        case: Case,
+        found: Mapping[str, str],
+        *,
+        keep: bool = False,
+        measure: bool = True,
+        threads: int | None = None,
+        folder: Path = FOLDER,
     ) -> None:
         if case.kind == "imagenet" and case.argument is None:
             remedy = f"Let {KIT_VARIABLE} name a folder with images/ and val_map.txt."
             raise UsageError("there are no photographs", place=case.name, remedy=remedy)
         self.case, self.found, self.keep, self.measure, self.folder = case, found, keep, measure, folder
+        self.machine = describe_machine(threads)
         self.loaded = Loaded(case)
-        self.machine = describe_machine()
 
     def rows(self, engines: Sequence[str]) -> list[Row]:
         """One row an engine, in their order; what is kept is not measured again."""
@@ -146,6 +156,9 @@ class Measuring:
         notes: list[str] = []
 
         def logits() -> Tensor:
+            import torch
+
+            torch.set_num_threads(self.machine.threads)
             quantized = self.loaded.run.quantized(qconfig)
             notes.extend(quantized.notes)
             return collect_logits(quantized, self.loaded.batches)[0]

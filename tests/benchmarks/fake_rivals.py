@@ -6,6 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import torch
+
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 def coarse(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
     """A quantizer that cannot do much: logits in steps of a 50th of the largest one seen in calibration."""
+    assert settings.threads == 1 == torch.get_num_threads()
     step = max(float(model(batch).abs().max()) for batch in calibration) / 50
     return lambda batch: (model(batch) / step).round() * step
 

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def measuring(patched: pytest.MonkeyPatch, case: Case, folder: Path) -> Measuring:
-    return Measuring(case, process.versions(fake_rivals.RIVALS), folder=folder)
+    return Measuring(case, process.versions(fake_rivals.RIVALS), threads=1, folder=folder)
 
 
 @pytest.fixture(scope="module")
