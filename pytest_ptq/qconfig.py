@@ -11,7 +11,7 @@ from pytest_ptq.errors import UnknownNameError, UsageError
 OBSERVERS = ("minmax", "moving_average", "histogram", "percentile", "entropy", "mse")
 SCHEMES = ("affine", "symmetric")
 WEIGHT_OBSERVERS = ("minmax", "mse")
-PERCENTILE = 99.99
+PERCENTILE = 99.999
 """Percent of the values that the percentile observer's range holds, unless told otherwise."""
 _NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 GRANULARITIES = ("per_tensor", "per_channel")
@@ -28,12 +28,13 @@ class QConfig:
             `mse` what makes the squared error smallest, and `histogram` the same with clipping weighed ten times.
         weight_granularity: one scale for a whole weight (`per_tensor`) or one an output channel (`per_channel`).
             Weights are symmetric int8, activations uint8.
-        reduce_range: keep activations within seven bits, so that CPUs that accumulate pairs of products in
-            saturating int16 cannot overflow. None follows the CPU: on without VNNI, off with it.
+        reduce_range: keep activations (half a bit less) and weights (what neighbours need) so small that no sum of two
+            products leaves int16, in which CPUs without VNNI add them and saturate. None follows the CPU: on without
+            VNNI, off with it.
         fp32_layers: module paths that stay in fp32.
         activation_scheme: `affine` puts zero where the range asks for it; `symmetric` in the middle of the integers,
             or at 0 for what has no negative values.
-        percentile: percent of the values that the range holds; for the `percentile` observer only, 99.99 by default.
+        percentile: percent of the values that the range holds; for the `percentile` observer only, 99.999 by default.
         weight_observer: `minmax` takes a weight's extremes, `mse` clips it where its squared error is smallest.
 
         bias_correction: take the shift that quantization gives each channel's mean into the biases, layer by layer.

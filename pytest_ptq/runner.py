@@ -318,7 +318,7 @@ class SuiteRun:
         return self.quantized(qconfig).plan.fp32_layers
 
     def reduce_range(self, qconfig: QConfig) -> bool:
-        """Whether activations were kept within seven bits."""
+        """Whether no sum of two products can leave int16."""
         return self.quantized(qconfig).plan.reduce_range
 
     def save(self, qconfig: QConfig, folder: Path) -> Path:

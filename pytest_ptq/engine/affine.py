@@ -14,8 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 UINT8 = (0, 255)
+INT16 = 32767
 UINT7 = (0, 127)
-"""The range of an activation under reduce_range: a pair of products with int8 weights fits into int16."""
+"""Seven bits: two products with any int8 weights fit into int16. What reduce_range meant in files from before."""
+PAIRED = (0, 181)
+"""The range of an activation under reduce_range, where its products with weights are added in pairs.
+
+Two products fit into int16 when the largest activation times the two weights together does: what is taken from the one
+is left to the other. 181 is the root of 32767: half a bit less for each.
+"""
 WEIGHT_MAX = 127
 """Weights use -127..127, so that the range is symmetric and -w is representable whenever w is."""
 SMALLEST_SCALE = 1e-12
@@ -42,7 +49,7 @@ def choose_qparams(low: float, high: float, bounds: tuple[int, int] = UINT8, sym
     Args:
         low, high: the real range; it is widened to contain zero, because padding and ReLU produce exact zeros.
         bounds: smallest and largest integer.
-        symmetric: as many integers on either side of zero, whose own is in the middle (128, or 64 of seven bits); a
+        symmetric: as many integers on either side of zero, whose own is in the middle (128, 64 of seven bits); a
             range without negative numbers keeps all integers, and its zero point of 0.
     """
     quant_min, quant_max = bounds
@@ -71,27 +78,58 @@ def dequantize(x: Tensor, q: QParams) -> Tensor:
     return (x.double() - q.zero_point).mul(q.scale).float()
 
 
-def weight_scales(weight: Tensor, per_channel: bool) -> Tensor:
-    """Symmetric scales of a weight (out_channels, ...): float32 (out_channels,), all equal when not per channel."""
-    extremes = weight.detach().abs().flatten(1).amax(1)
+def weight_scales(weight: Tensor, per_channel: bool, largest: int = 255) -> Tensor:
+    """Symmetric scales of a weight (out_channels, ...): float32 (out_channels,), all equal when not per channel.
+
+    Args:
+        largest: the largest integer of what the weight is multiplied with. Below 255, which is to say under
+            reduce_range, no two neighbours are so large together that the sum of their products leaves int16.
+    """
+    steps = weight.detach().abs().flatten(1).amax(1) / WEIGHT_MAX
+    if largest < UINT8[1]:
+        # Each of the two may be rounded up, by as much as one where it is searched which way.
+        steps = torch.maximum(steps, _largest_pair(weight.detach()) / (INT16 // largest - 2))
     if not per_channel:
-        extremes = extremes.max().expand_as(extremes)
-    return (extremes / WEIGHT_MAX).clamp_min(SMALLEST_SCALE).float().contiguous()
+        steps = steps.max().expand_as(steps)
+    return steps.clamp_min(SMALLEST_SCALE).float().contiguous()
 
 
-def clip_weight(weight: Tensor, per_channel: bool) -> Tensor:
+def adds_in_pairs(weight: Tensor) -> bool:
+    """Whether a kernel without VNNI adds two products of this weight (out_channels, inputs, ...) in int16.
+
+    Neighbours are inputs 2j and 2j + 1 at one place of the window (see `engine/inspect/saturation.py`): a depthwise
+    convolution has none.
+    """
+    return weight.shape[1] > 1
+
+
+def _largest_pair(weight: Tensor) -> Tensor:
+    """The largest sum of two neighbours of one sign in each output channel: (out_channels,)."""
+    if not adds_in_pairs(weight):
+        return torch.zeros(len(weight), dtype=weight.dtype)
+    inputs = weight.reshape(*weight.shape[:2], -1)
+    padded = F.pad(inputs, (0, 0, 0, inputs.shape[1] % 2))
+    first, second = padded[:, 0::2], padded[:, 1::2]
+    up = first.clamp_min(0) + second.clamp_min(0)
+    down = first.clamp_max(0) + second.clamp_max(0)
+    return torch.maximum(up, -down).flatten(1).amax(1)
+
+
+def clip_weight(weight: Tensor, per_channel: bool, largest: int = 255) -> Tensor:
     """Weight (out_channels, ...) clipped where its squared quantization error is smallest, of the same shape and type.
 
     For each channel, or for the whole weight, that one of CLIPS is taken at which rounding and clipping together err
-    least (Choukroun et al., arXiv 1902.06822: the scale of minimal squared error). The extreme of what is returned is
-    the threshold, so that `weight_scales` finds the scale that belongs to it.
+    least (Choukroun et al., arXiv 1902.06822: the scale of minimal squared error). Of what is returned `weight_scales`,
+    with the same `largest`, finds the scale that belongs to it.
     """
     rows = weight.detach().double().reshape(len(weight) if per_channel else 1, -1)
     extremes = rows.abs().amax(1, keepdim=True).clamp_min(SMALLEST_SCALE)
     best, threshold = torch.full_like(extremes, torch.inf), extremes
     for part in CLIPS:
-        step = part * extremes / WEIGHT_MAX
-        error = (rows / step).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX).mul_(step).sub_(rows)
+        clipped = rows.clamp(-part * extremes, part * extremes)
+        scales = weight_scales(clipped.view(weight.shape), per_channel, largest).double()
+        step = scales[: len(rows), None]
+        error = (clipped / step).round_().mul_(step).sub_(rows)
         squared = error.square_().sum(1, keepdim=True)
         threshold = torch.where(squared < best, part * extremes, threshold)
         best = torch.minimum(squared, best)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from pytest_ptq.engine.affine import QParams, clip_weight
+from pytest_ptq.engine.affine import PAIRED, UINT8, QParams, clip_weight
 from pytest_ptq.engine.align import align
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Calibration
@@ -67,10 +67,11 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
 
 def _clip_weights(converted: QuantizedModule, plan: QuantPlan, by_name: Mapping[str, fx.Node]) -> None:
     """Clip the weights of what becomes int8, each layer's once, however often it is called."""
+    largest = PAIRED[1] if plan.reduce_range else UINT8[1]
     blocks = {id(layer): layer for n, d in plan.nodes.items() if d.int8 and (layer := layer_of(converted, by_name[n]))}
     for layer in blocks.values():
         if isinstance(layer, Block):
-            layer.weight = clip_weight(layer.weight, plan.per_channel)
+            layer.weight = clip_weight(layer.weight, plan.per_channel, largest)
 
 
 def _lower(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from torch import fx
+from torch import Tensor, fx
 
 from pytest_ptq.engine import kernels
-from pytest_ptq.engine.affine import UINT7, UINT8
+from pytest_ptq.engine.affine import PAIRED, UINT8, adds_in_pairs
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of
 from pytest_ptq.engine.op import Kind, Op
@@ -55,7 +55,7 @@ class QuantPlan:
         observed: tensors that get a range of their own.
         sources: for each integer tensor, the observed tensor whose scale and zero point it carries.
         per_channel: weights have one scale an output channel.
-        reduce_range: activations keep within seven bits.
+        reduce_range: no sum of two products leaves int16.
         clips_weights: weights are clipped where their squared error is smallest.
     """
 
@@ -97,13 +97,16 @@ def make_plan(fused: FusedModule, qconfig: QConfig) -> QuantPlan:
     reduce_range = kernels.saturates_int16() if qconfig.reduce_range is None else qconfig.reduce_range
     spec = QSpec(
         qconfig.activation_observer,
-        UINT7 if reduce_range else UINT8,
+        UINT8,
         qconfig.activation_scheme == "symmetric",
         qconfig.percentile,
     )
     nodes, sources = _assign(fused, reasons, ops)
     share_scales(fused, reasons, ops, sources)
     observed = dict.fromkeys((*dict.fromkeys(sources.values()), *_spares(fused, reasons, ops, sources)), spec)
+    if reduce_range:
+        paired = replace(spec, bounds=PAIRED)
+        observed.update(dict.fromkeys(_added_in_pairs(fused, nodes, ops, sources), paired))
     return QuantPlan(
         nodes,
         observed,
@@ -169,6 +172,17 @@ def _assign(
                 sources[node.name] = node.name
         nodes[node.name] = NodePlan(node.meta["layer"], _op_name(fused, node, op), not reason, reason, output)
     return nodes, sources
+
+
+def _added_in_pairs(
+    fused: FusedModule, nodes: Mapping[str, NodePlan], ops: Mapping[str, Op | None], sources: Mapping[str, str]
+) -> Iterator[str]:
+    """Tensors whose products with weights are added two by two. All others keep eight bits under reduce_range too."""
+    for node in tensor_nodes(fused):
+        if nodes[node.name].int8 and _weighted(ops[node.name]):
+            weight = getattr(layer_of(fused, node), "weight", None)
+            if isinstance(weight, Tensor) and adds_in_pairs(weight):
+                yield sources[tensor_inputs(node)[0].name]
 
 
 def _spares(

@@ -24,7 +24,7 @@ class QConfigRecord:
     data: str
     qconfig: str
     reduce_range: bool | None
-    """Whether activations were kept within seven bits; None when nothing was quantized."""
+    """Whether no sum of two products can leave int16; None when nothing was quantized."""
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     fp32_layers: tuple[tuple[str, str], ...] = ()

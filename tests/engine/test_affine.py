@@ -147,6 +147,38 @@ def test_a_clipped_weight_errs_no_more_than_any_other_threshold(k: int, c: int, 
         assert bool((found <= error(extremes * part) * (1 + 1e-4) + 1e-12).all())
 
 
+def neighbours(weight: torch.Tensor) -> list[int]:
+    """What two neighbouring inputs of one place come to together, products of one sign, for each pair."""
+    found = []
+    for channel in weight.flatten(2).tolist():
+        for i in range(0, len(channel), 2):
+            for place in range(len(channel[0])):
+                pair = [row[place] for row in channel[i : i + 2]]
+                found += [abs(sum(min(w, 0) for w in pair)), sum(max(w, 0) for w in pair)]
+    return found
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.booleans(),
+    st.sampled_from([127, 181, 200, 254]), st.integers(0, 99),
+)  # fmt: skip
+def test_two_products_fit_into_int16_however_weights_are_rounded(
+    k: int, c: int, size: int, per_channel: bool, clips: bool, largest: int, seed: int
+) -> None:
+    weight = torch.randn(k, c, size, 1, generator=torch.Generator().manual_seed(seed)) ** 3
+    if clips:
+        weight = affine.clip_weight(weight, per_channel, largest)
+    scales = affine.weight_scales(weight, per_channel, largest)
+    steps = weight.double() / scales.double().view(-1, 1, 1, 1)
+    for rounded in (steps.floor(), steps.ceil(), affine.quantize_weight(weight, scales)):
+        assert c == 1 or largest * max(neighbours(rounded)) <= 32767
+    # The scale is no larger than that takes: a weight alone, or a pair, reaches its bound.
+    reached = torch.tensor(max(max(neighbours(steps)) if c > 1 else 0.0, 0.0))
+    assert float(steps.abs().max()) == pytest.approx(127, rel=1e-5) or reached == pytest.approx(
+        32767 // largest - 2, rel=1e-5
+    )
+
+
 def test_clipping_a_weight_of_zeros_or_of_one_number_changes_nothing() -> None:
     for weight in (torch.zeros(2, 3), torch.full((2, 3), 0.7), torch.tensor([[0.0, 0.0], [1.0, -1.0]])):
         assert torch.equal(affine.clip_weight(weight, True), weight)

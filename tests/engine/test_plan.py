@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine import kernels
-from pytest_ptq.engine.affine import UINT7, UINT8
+from pytest_ptq.engine.affine import PAIRED, UINT8
 from pytest_ptq.engine.plan import QuantPlan, make_plan
 from pytest_ptq.errors import QuantizationError, UnknownNameError
 from pytest_ptq.qconfig import X86
@@ -133,7 +133,19 @@ def test_reduce_range_follows_the_cpu_unless_told(saturates: bool, monkeypatch: 
     for told, expected in ((None, saturates), (True, True), (False, False)):
         found = plan(residual_net(), reduce_range=told)
         assert found.reduce_range is expected
-        assert {spec.bounds for spec in found.observed.values()} == {UINT7 if expected else UINT8}
+        assert found.observed["x"].bounds == (PAIRED if expected else UINT8)
+
+
+def test_only_what_is_added_in_pairs_has_a_reduced_range() -> None:
+    """A depthwise convolution has one product a place: nothing is added before int32."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        return torch.relu(m.last(m.alone(x)) + x)
+
+    found = plan(Net(compute, alone=conv(8, 8, groups=8), last=conv(8, 8, 1)), reduce_range=True).observed
+    assert {name.split("_")[0]: spec.bounds for name, spec in found.items()} == {
+        "x": UINT8, "alone": PAIRED, "last": UINT8,
+    }  # fmt: skip
 
 
 def test_weights_follow_the_qconfig() -> None:

@@ -32,11 +32,11 @@ print(json.dumps(found))
 """
 
 
-def measured(**environment: str) -> dict[str, float]:
+def measured(script: str = SCRIPT, **environment: str) -> dict[str, float]:
     held_back = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "FBGEMM_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
     usual = {k: v for k, v in os.environ.items() if k not in held_back}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env={**usual, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], env={**usual, **environment}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout)
@@ -66,3 +66,50 @@ def test_as_the_cpu_is() -> None:
     if not found["saturates"]:
         assert found["linear False"] == pytest.approx(64, rel=0.02)
         assert found["conv False"] == pytest.approx(64, rel=0.02)
+
+
+EXACT = """
+import json, sys, torch
+from pytest_ptq.engine import affine
+from pytest_ptq.engine.affine import PAIRED, QParams
+from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedLinear
+sys.path.insert(0, "tests")
+from engine.test_saturation import SHAPES
+
+torch.set_num_threads(1)
+found = {}
+generator = torch.Generator().manual_seed(0)
+for zero_point in (0, 90):
+    read = QParams(1.0, zero_point, *PAIRED)
+    for (channels, outputs, kernel, groups, size) in SHAPES:
+        # Large weights side by side, one sign a channel, and an image as bright as can be.
+        weight = torch.rand(outputs, channels // groups, kernel, kernel, generator=generator).sqrt()
+        weight *= torch.randint(0, 2, (outputs, 1, 1, 1), generator=generator) * 2 - 1
+        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, PAIRED[1]))
+        x = torch.full((2, channels, size, size), PAIRED[1], dtype=torch.uint8)
+        geometry = ((1, 1), (kernel // 2,) * 2, (1, 1), groups)
+        layer = QuantizedConv2d(whole, torch.ones(outputs), None, "none", read, None, *geometry)
+        exact = affine.conv2d_sums(x, zero_point, whole, *geometry)
+        right = torch.equal(layer(x.contiguous(memory_format=torch.channels_last)).long(), exact)
+        found[f"{channels}, {outputs}, {kernel}, {groups}, {size}, {zero_point}"] = right
+    for count in (1, 2, 3, 64, 129):
+        weight = torch.rand(33, count, generator=generator).sqrt()
+        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, PAIRED[1]))
+        x = torch.full((5, count), PAIRED[1], dtype=torch.uint8)
+        layer = QuantizedLinear(whole, torch.ones(33), None, "none", read, None)
+        found[f"linear {count}, {zero_point}"] = torch.equal(layer(x).long(), affine.linear_sums(x, zero_point, whole))
+print(json.dumps(found))
+"""
+SHAPES = (
+    (3, 16, 3, 1, 17), (4, 8, 1, 1, 7), (16, 32, 1, 1, 9), (17, 19, 3, 1, 9), (64, 64, 3, 4, 9), (32, 32, 3, 32, 9),
+    (130, 24, 1, 1, 1), (8, 8, 5, 4, 12), (2, 6, 3, 1, 30), (96, 96, 3, 1, 4),
+)  # fmt: skip
+"""Input and output channels, window, groups, size of the image."""
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE"])
+def test_what_reduce_range_makes_is_exact_where_pairs_saturate(isa: str) -> None:
+    """The neighbours that it keeps apart are those that kernels add, whichever kernel takes a shape."""
+    found = measured(EXACT, ONEDNN_MAX_CPU_ISA=isa, FBGEMM_ENABLE_INSTRUCTIONS="AVX2")
+    assert len(found) == 2 * (len(SHAPES) + 5)
+    assert not [shape for shape, right in found.items() if not right]

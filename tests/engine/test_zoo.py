@@ -25,7 +25,7 @@ KNOWN = (
     "its width is computed from sizes", "bilinear interpolation computes between values",
 )  # fmt: skip
 LESS = 6.1 if kernels.saturates_int16() else 0.0
-"""dB that seven-bit activations cost."""
+"""dB that reduce_range costs."""
 
 
 def _is_left_out(name: str) -> bool:

@@ -17,7 +17,7 @@ def quantized_conv(
 ) -> nn.Module:
     """The int8 layer of a ConvBlock or Conv3dBlock. reads: its input's, then its residual's."""
     assert isinstance(layer, (ConvBlock, Conv3dBlock))
-    scales = weight_scales(layer.weight, per_channel)
+    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max)
     if isinstance(layer, Conv3dBlock):
         return QuantizedConv3d(
             quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
@@ -36,7 +36,7 @@ def quantized_linear(
 ) -> nn.Module:
     """The int8 layer of a LinearBlock."""
     assert isinstance(layer, LinearBlock)
-    scales = weight_scales(layer.weight, per_channel)
+    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max)
     return QuantizedLinear(
         quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
     )
