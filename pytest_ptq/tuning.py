@@ -4,7 +4,9 @@ Every layer that multiplies is ranked on calibration images by the noise that it
 The k noisiest stay in fp32; the smallest k that keeps the limits is found by doubling and then by halving, so that a
 full evaluation is spent on some 2 log2 k candidates, and not on every layer as a sweep does. Noise of different layers
 adds up in power, nearly (they err independently), which is what makes one ranking serve all k. A few of the chosen
-layers are tried without, in case the ranking was wrong about them.
+layers are tried without, in case the ranking was wrong about them, and a few with a much cheaper one in their place:
+of equally many layers those cost least time that multiply least. Multiply-accumulates stand for the time, for they
+are known without taking any.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 RANKING_IMAGES = 32
 PRUNED = 3
 """How many of the chosen layers are tried without, the least noisy first."""
+SWAPPED = 2
+"""How many of the chosen layers are tried with a cheaper one instead, those that multiply most first."""
+CHEAPER = 0.5
+"""At most this part of a layer's multiply-accumulates has what is tried in its place; less would save nothing."""
 
 Meets: TypeAlias = Callable[[Mapping[str, Measurement]], bool]
 """Whether measurements keep all limits."""
@@ -72,7 +78,7 @@ class Tuned:
 
 
 def tune(run: SuiteRun, qconfig: QConfig, meets: Meets, memory: Memory) -> Tuned:
-    """Search the fewest layers that have to stay in fp32.
+    """Search the fewest layers that have to stay in fp32, and of equally many those that multiply least.
 
     Args:
         run: the suite, on its data.
@@ -102,7 +108,21 @@ def tune(run: SuiteRun, qconfig: QConfig, meets: Meets, memory: Memory) -> Tuned
         without = tuple(name for name in chosen if name != layer)
         if search.holds(without):
             chosen = without
-    return search.outcome(chosen, meets=True)
+    return search.outcome(_cheaper(search, chosen, ranked, layer_macs(run)), meets=True)
+
+
+def _cheaper(
+    search: _Search, chosen: tuple[str, ...], ranked: tuple[str, ...], macs: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Equally many layers that multiply less, where they keep the limits as well."""
+    dearest = sorted(chosen, key=lambda layer: -macs[layer])
+    for layer in dearest[:SWAPPED]:
+        others = (other for other in ranked if other not in chosen and macs[other] <= CHEAPER * macs[layer])
+        other = next(others, None)
+        if other is not None:
+            swapped = tuple(name for name in ranked if name == other or (name in chosen and name != layer))
+            chosen = swapped if search.holds(swapped) else chosen
+    return chosen
 
 
 class _Search:
@@ -134,7 +154,7 @@ class _Search:
 
 
 def rank(run: SuiteRun, qconfig: QConfig, memory: Memory) -> tuple[str, ...]:
-    """Layers that multiply in int8, the one whose noise reaches the output most first."""
+    """Layers that multiply in int8, the one whose noise reaches the output most first; of equals, the cheaper one."""
     from pytest_ptq.engine.inspect import CAP_DB
 
     layers = weighted_layers(run, qconfig)
@@ -148,7 +168,19 @@ def rank(run: SuiteRun, qconfig: QConfig, memory: Memory) -> tuple[str, ...]:
                 known = _noise_db(run, _keeping(plain, [other for other in layers if other != layer]), x)
             memory.remember_noise(layer, known)
         noise[layer] = known
-    return tuple(sorted(layers, key=lambda layer: -noise[layer]))
+    macs = layer_macs(run)
+    return tuple(sorted(layers, key=lambda layer: (-noise[layer], macs[layer])))
+
+
+def layer_macs(run: SuiteRun) -> Mapping[str, int]:
+    """Multiply-accumulates of each layer for one image."""
+    from pytest_ptq.engine.inspect import count_macs
+
+    names = {node.name: node.meta.get("layer", node.name) for node in run.fused.graph.nodes}
+    found: dict[str, int] = {}
+    for node, macs in count_macs(run.fused, _images(run)[:1]).items():
+        found[names[node]] = found.get(names[node], 0) + macs
+    return found
 
 
 def weighted_layers(run: SuiteRun, qconfig: QConfig) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pytest_ptq import tuning
 from pytest_ptq.metrics import SQNR, Measurement
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.runner import SuiteRun
 from pytest_ptq.suite import Suite, Variant
-from pytest_ptq.tuning import Tuned, rank, tune, weighted_layers
+from pytest_ptq.tuning import Tuned, layer_macs, rank, tune, weighted_layers
 
 QCONFIG = QConfig("mine", activation_observer="minmax", weight_granularity="per_tensor", reduce_range=False)
 DEPTH = 12
@@ -98,6 +99,39 @@ def test_the_layers_that_hurt_are_found_with_few_evaluations(broken: tuple[int, 
     assert found.candidates == DEPTH + 1
     assert found.evaluations == len(memory.evaluations) < found.candidates, "a sweep evaluates every layer"
     assert found.evaluations <= 8
+
+
+class Judged:
+    """A search over layers of which nobody knows more than which sets hold."""
+
+    def __init__(self, *good: set[str]) -> None:
+        self.good, self.asked = good, 0
+
+    def holds(self, layers: Sequence[str]) -> bool:
+        self.asked += 1
+        return set(layers) in self.good
+
+
+def test_of_equally_many_layers_those_that_multiply_least_are_taken() -> None:
+    """In the order of the noise, and only where the limits still hold and half of the multiplications are saved."""
+    macs = {"a": 100, "b": 900, "c": 60, "d": 400, "e": 10}
+    ranked = tuple("abcde")
+    for good, expected, asked in (
+        ([{"a", "c"}], ("a", "c"), 2),  # c in place of b; then e in place of a does not hold
+        ([{"a", "c"}, {"c", "e"}], ("c", "e"), 2),
+        ([], ("a", "b"), 2),
+    ):
+        search = Judged(*good)
+        assert tuning._cheaper(search, ("a", "b"), ranked, macs) == expected  # type: ignore[arg-type]
+        assert search.asked == asked
+    search = Judged({"c"})
+    assert tuning._cheaper(search, ("c",), ("c", "f"), {"c": 60, "f": 40}) == ("c",)  # type: ignore[arg-type]
+    assert not search.asked, "a third less is not worth an evaluation"
+
+
+def test_multiplications_are_counted_by_layer() -> None:
+    macs = layer_macs(suite_run(()))
+    assert [macs[str(2 * i)] for i in range(DEPTH + 1)] == [16 * 16] * DEPTH + [16 * 10]
 
 
 def test_what_keeps_its_limits_costs_one_evaluation_and_no_ranking() -> None:
