@@ -14,9 +14,10 @@ from torch import nn
 
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine import uses
+from pytest_ptq.engine.attention import attention_mask
 from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, LinearBlock, NormBlock
 from pytest_ptq.engine.op import Kind, Lower, Op
-from pytest_ptq.engine.opening import window_mask
+from pytest_ptq.engine.swin import window_mask
 
 
 def _table(name: str, *forms: Any, **more: Any) -> Op:
@@ -178,6 +179,7 @@ OPS: tuple[Op, ...] = (
         (F.scaled_dot_product_attention,),
     ),
     _float("window_mask", "it depends on sizes alone", (), (window_mask,)),
+    _float("attention_mask", "it holds infinities, and is added to fp32 scores", (), (attention_mask,)),
     _float("embedding", "it looks rows up and computes nothing", (nn.Embedding,), (F.embedding,)),
     _float(
         "conv_transpose", "no int8 kernel for transposed convolutions takes plain uint8 tensors",
