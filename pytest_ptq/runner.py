@@ -299,7 +299,7 @@ class SuiteRun:
         raise MeasurementError("there is no calibration image", place=self.suite.name)
 
     def layers(self, qconfig: QConfig) -> tuple[LayerError, ...]:
-        """Every int8 layer, the one that loses most alone first; the worst few with what the logits gain in fp32.
+        """Every int8 layer in graph order; the few that lose most alone with what the logits gain in fp32.
 
         What outputs that are no logits gain is not told.
         """
@@ -307,11 +307,12 @@ class SuiteRun:
 
         quantized, x = self.quantized(qconfig), self._first_images(LAYER_IMAGES)
         prepared, calibration = self._calibrated(qconfig)
-        rows = sorted(inspect_layers(prepared.fused, quantized, x), key=LayerError.rank)
+        rows = inspect_layers(prepared.fused, quantized, x)
         if not self.suite.top1:
-            return tuple(rows)
-        worst = gains(prepared.fused, quantized, calibration, rows[:WORST_LAYERS], x)
-        return (*worst, *rows[WORST_LAYERS:])
+            return rows
+        worst = sorted(rows, key=LayerError.rank)[:WORST_LAYERS]
+        told = {row.name: row for row in gains(prepared.fused, quantized, calibration, worst, x)}
+        return tuple(told.get(row.name, row) for row in rows)
 
     def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:
         """(layer, reason) of what stayed in fp32."""

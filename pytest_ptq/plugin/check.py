@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,8 +13,9 @@ from pytest_ptq.metrics import LATENCY_RATIO, Judgement, LayerError, Limit, Meas
 from pytest_ptq.plugin.gates import ACCURACY, GATES, LATENCY, Gate, gate_of
 from pytest_ptq.plugin.judging import Terms
 from pytest_ptq.plugin.marker import Marker
-from pytest_ptq.plugin.options import LatencyMode
+from pytest_ptq.plugin.options import LatencyMode, Layers
 from pytest_ptq.plugin.own import own_selection
+from pytest_ptq.plugin.reproduce import reproduce
 from pytest_ptq.plugin.results import GateResult, verdict_fails
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
@@ -218,10 +217,9 @@ class Check:
         return Terms(self._marker, self._place, self._session.tables, book, selection, self.qconfig, comparisons)
 
     def _layers(self, run: SuiteRun, gate: Gate, judgements: Iterable[Judgement]) -> tuple[LayerError, ...]:
-        """Per-layer errors take a while: only a failed accuracy gate has use for them."""
-        if gate is not ACCURACY or overall(judgements) is not Verdict.FAIL:
-            return ()
-        return run.layers(self.qconfig)
+        """Per-layer errors take a while: unless all were asked for, only a failed accuracy gate has use for them."""
+        wanted = self._session.settings.layers is Layers.ALL or overall(judgements) is Verdict.FAIL
+        return run.layers(self.qconfig) if gate is ACCURACY and wanted else ()
 
     def _explain(self, result: GateResult) -> str:
         """What `report` says about each judgement that fails, the gate's own first."""
@@ -245,24 +243,3 @@ class Check:
             if verdict_fails(judgement.verdict, strict=strict)
         ]
         return "\n\n".join(texts)
-
-
-_NOT_REPEATED = frozenset({"ptq_update_baseline", "ptq_json", "ptq_annotations", "ptq_budget", "ptq_tune"})
-"""Options of a run as a whole, which the command for one item does without."""
-
-
-def reproduce(config: pytest.Config, nodeid: str, *extra: str) -> str:
-    """The command that runs one item again with the pytest-ptq options of this run, the suite first."""
-    given = {key: value for key, value in vars(config.option).items() if key.startswith("ptq_") and value}
-    words = ["pytest"]
-    for key in sorted(given, key=lambda key: (key != "ptq_suite", key)):
-        if key not in _NOT_REPEATED:
-            words += _spelled("--" + key.replace("_", "-"), given[key])
-    return shlex.join([*words, *extra, nodeid])
-
-
-def _spelled(option: str, value: str | bool) -> list[str]:
-    if isinstance(value, bool):
-        return [option]
-    # pytest would take a path that stands alone for a test path.
-    return [f"{option}={value}"] if os.sep in value else [option, value]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from pytest_ptq.errors import UnknownNameError, UsageError
+from pytest_ptq.errors import UsageError
 from pytest_ptq.plugin.gates import GATES, LATENCY
 from pytest_ptq.plugin.isa import HELD_ISAS, check_isa
+from pytest_ptq.plugin.option_values import as_path, choice, existing, gates_of, names, positive, seconds
 
 
 class LatencyMode(enum.Enum):
@@ -25,6 +25,11 @@ class Annotations(enum.Enum):
     AUTO = "auto"
     GITHUB = "github"
     OFF = "off"
+
+
+class Layers(enum.Enum):
+    FAILED = "failed"
+    ALL = "all"
 
 
 class Update(enum.Enum):
@@ -61,6 +66,7 @@ class Settings:
     budget_default_s: float | None = None
     isa: str | None = None
     tune: bool = False
+    layers: Layers = Layers.FAILED
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,12 @@ _OPTIONS = (
         None,
     ),
     _Option(
+        "layers",
+        "whose layers are looked at one by one, and saved in the run record: failed (default): of models that fail "
+        "their accuracy gate; all: of every model that has one",
+        "failed|all",
+    ),
+    _Option(
         "annotations",
         "github: print workflow commands, so that GitHub shows what failed beside the line of its limit; off: do not; "
         "auto (default): github on GitHub Actions",
@@ -132,33 +144,34 @@ def read_settings(config: pytest.Config) -> Settings:
     """Raises UsageError for a value that cannot be right."""
     found = {option.key: _value(config, option.key, ini=option.ini is not None) for option in _OPTIONS}
     text = {key: None if given is None else given[0] for key, given in found.items()}
-    path = {key: None if given is None else _path(*given) for key, given in found.items()}
-    gates = _gates(text["ptq_metrics"])
-    latency = _choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE
+    path = {key: None if given is None else as_path(*given) for key, given in found.items()}
+    gates = gates_of(text["ptq_metrics"])
+    latency = choice("--ptq-latency", text["ptq_latency"], LatencyMode) or LatencyMode.GATE
     isa = check_isa(text["ptq_isa"], gates)
     if isa is not None:
         latency = LatencyMode.OFF
     if latency is LatencyMode.OFF and gates == (LATENCY.name,):
         raise UsageError("--ptq-latency off leaves nothing of --ptq-metrics latency", remedy="Take one of them out.")
     return Settings(
-        suites=_names(text["ptq_suite"]),
-        qconfigs=_names(text["ptq_qconfig"]),
+        suites=names(text["ptq_suite"]),
+        qconfigs=names(text["ptq_qconfig"]),
         data=text["ptq_data"],
-        weights=_existing("--ptq-weights", path["ptq_weights"]),
+        weights=existing("--ptq-weights", path["ptq_weights"]),
         gates=gates,
-        threads=_threads(text["ptq_threads"]),
+        threads=positive(text["ptq_threads"]),
         latency=latency,
-        update=_choice("--ptq-update-baseline", text["ptq_update_baseline"], Update),
+        update=choice("--ptq-update-baseline", text["ptq_update_baseline"], Update),
         baseline_dir=path["ptq_baseline_dir"],
         history=path["ptq_history"] or project_root(config) / ".ptq" / "history",
         save=path["ptq_save"],
         strict=bool(config.getoption("ptq_strict") or _ini(config, "ptq_strict")),
-        annotations=_choice("--ptq-annotations", text["ptq_annotations"], Annotations) or Annotations.AUTO,
+        annotations=choice("--ptq-annotations", text["ptq_annotations"], Annotations) or Annotations.AUTO,
         json=path["ptq_json"],
-        budget_s=_seconds("--ptq-budget", config.getoption("ptq_budget")),
-        budget_default_s=_seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
+        budget_s=seconds("--ptq-budget", config.getoption("ptq_budget")),
+        budget_default_s=seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
         isa=isa,
         tune=bool(config.getoption("ptq_tune")),
+        layers=choice("--ptq-layers", text["ptq_layers"], Layers) or Layers.FAILED,
     )
 
 
@@ -201,59 +214,3 @@ def _ini(config: pytest.Config, key: str) -> Any:
         return config.getini(key)
     except (TypeError, ValueError, pytest.UsageError) as error:
         raise UsageError(f"ini key {key}: {error}", remedy="See pytest --help for what it takes.") from error
-
-
-def _path(text: str, base: Path) -> Path | None:
-    # A relative path is as seen by whoever wrote it: from the working folder, or from the ini file.
-    if "\0" in text:
-        raise UsageError(f"{text!r} is not a path", remedy="It holds a NUL character.")
-    return base / Path(text).expanduser()
-
-
-def _existing(option: str, path: Path | None) -> Path | None:
-    if path is not None and not path.is_file():
-        raise UsageError(f"{option}: there is no file {path}")
-    return path
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
-
-
-def _gates(text: str | None) -> tuple[str, ...]:
-    names = _names(text)
-    if text is not None and not names:
-        raise UsageError("--ptq-metrics names no gate", remedy=f"Known: {', '.join(GATES)}.")
-    for name in names:
-        if name not in GATES:
-            raise UnknownNameError("gate in --ptq-metrics", name, GATES)
-    return names or tuple(GATES)
-
-
-def _threads(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--ptq-threads: {text!r} is not a positive whole number")
-    return int(text)
-
-
-def _seconds(option: str, text: str | None) -> float | None:
-    if text in (None, ""):
-        return None
-    # Not float() alone: it takes "nan", "inf" and "1_0", and nothing is ever later than NaN.
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", str(text)) or not float(str(text)):
-        raise UsageError(f"{option}: {text!r} is not a positive number of seconds")
-    return float(str(text))
-
-
-_E = TypeVar("_E", bound=enum.Enum)
-
-
-def _choice(option: str, text: str | None, choices: type[_E]) -> _E | None:
-    if text is None:
-        return None
-    known = {str(choice.value): choice for choice in choices}
-    if text not in known:
-        raise UnknownNameError(f"value of {option}", text, known)
-    return known[text]

@@ -30,6 +30,8 @@ class QConfigRecord:
     fp32_layers: tuple[tuple[str, str], ...] = ()
     """(layer, reason) of each layer that stayed fp32."""
     worst_layers: tuple[LayerError, ...] = ()
+    """Every int8 layer in graph order, one row each, where layers were looked at: in a failed accuracy gate, or when
+    `--ptq-layers all` asked for it."""
     errors: tuple[str, ...] = ()
     """Sentences of what could not be measured."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run
+from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.inspect import (
@@ -331,6 +331,28 @@ def test_gains_of_a_corrected_model_do_not_count_the_correction() -> None:
         strict=True,
     ):
         assert corrected.gain_db == pytest.approx(uncorrected.gain_db)
+
+
+def test_gains_of_a_rounded_model_are_those_of_its_own_weights() -> None:
+    """What the search gained is no gain of leaving a layer in fp32, and is not lost in the candidates."""
+    model, x = residual_net(), images(8)
+    qconfig = replace(X86, name="rounded", rounding=600.0)
+    prepared = engine.prepare(model, qconfig)
+    calibration = engine.calibrate(prepared, [x])
+    quantized = engine.convert(prepared, calibration, batches=[x])
+    quantized.get_submodule("conv2").weight.fill_(1)  # stands for any weights that a search may have found
+    quantized.get_submodule("conv2")._prepare()
+    rows = gains(prepared.fused, quantized, calibration, inspect_layers(prepared.fused, quantized, x), x)
+    gain = {row.name: row.gain_db for row in rows}
+    assert gain["conv2"] > 15
+    without = replace(qconfig, rounding=None, fp32_layers=("conv2",))
+    alone = engine.convert(engine.prepare(model, without), calibration)
+    for path in ("conv1", "fc"):
+        put = quantized.get_submodule(path).weight
+        alone.get_submodule(path).weight.copy_(put)
+        alone.get_submodule(path)._prepare()
+    expected = sqnr(run(model, x), run(alone, x)) - sqnr(run(model, x), run(quantized, x))
+    assert gain["conv2"] == pytest.approx(expected, abs=0.05)
 
 
 def test_a_channel_is_dead_only_if_it_says_the_same_in_every_batch() -> None:

@@ -43,6 +43,23 @@ def test_a_failed_accuracy_gate_names_the_worst_layers(project: Project) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "limit", "saved"), [((), 50.0, False), (("--ptq-layers", "all"), 50.0, True), ((), -50.0, True)]
+)
+def test_layers_are_saved_when_accuracy_fails_or_on_demand(
+    project: Project, more: tuple[str, ...], limit: float, saved: bool
+) -> None:
+    """In graph order, a row each, as a plot wants them."""
+    project.limits(accuracy_drop_pp=limit)
+    project.gates(*more, "--ptq-metrics", "accuracy,size", "--ptq-json", "run.json")
+    (record,) = json.loads((project.pytester.path / "run.json").read_text(encoding="utf-8"))["results"]
+    rows = record["worst_layers"]
+    assert bool(rows) is saved
+    assert len({row["name"] for row in rows}) == len(rows)
+    assert all(row["alone_db"] > 0 and row["scale"] != 0 for row in rows)
+    assert any(row["gain_db"] is not None for row in rows) is saved
+
+
 def test_drift_from_what_was_recorded(project: Project) -> None:
     recorded(project, "size_reduction_x", 50.0)
     result = project.gates()

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from pytest_ptq.engine.calibrate import Calibration
 from pytest_ptq.engine.convert import QuantizedModule, convert
+from pytest_ptq.engine.correct.rounding import with_weights
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.inspect.sqnr import sqnr_db
+from pytest_ptq.engine.modules import QuantizedWeighted
 from pytest_ptq.engine.plan import make_plan
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.metrics import LayerError
@@ -32,8 +34,8 @@ def sensitivities(
 ) -> list[float | None]:
     """dB of SQNR that the output gains from each layer alone in fp32; None where nothing would be left in int8."""
     reference, q = fused(x), quantized.qconfig
-    # Without what corrects an int8 model afterwards, as the candidates are.
-    before = sqnr_db(reference, convert(fused, quantized.plan, calibration, q)(x))
+    # Without corrected biases, as the candidates are: they make up for all the layers before them.
+    before = sqnr_db(reference, _rounded_alike(convert(fused, quantized.plan, calibration, q), quantized)(x))
     found: list[float | None] = []
     for layer in layers:
         without = replace(q, fp32_layers=(*q.fp32_layers, layer), reduce_range=quantized.plan.reduce_range)
@@ -42,5 +44,15 @@ def sensitivities(
         except QuantizationError:  # a model of one layer has nothing left to quantize: no gain can be told
             found.append(None)
             continue
-        found.append(sqnr_db(reference, candidate(x)) - before)
+        found.append(sqnr_db(reference, _rounded_alike(candidate, quantized)(x)) - before)
     return found
+
+
+def _rounded_alike(candidate: QuantizedModule, quantized: QuantizedModule) -> QuantizedModule:
+    """The candidate with weights rounded as `quantized` has them, where that was searched."""
+    if quantized.qconfig.rounding is None:
+        return candidate
+    theirs = {path: layer for path, layer in candidate.named_modules() if isinstance(layer, QuantizedWeighted)}
+    searched = {path: layer for path, layer in quantized.named_modules() if isinstance(layer, QuantizedWeighted)}
+    shared = theirs.keys() & searched.keys()
+    return with_weights(candidate, {path: searched[path].weight for path in shared})
