@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor
 from engine.nets import images, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine.correct import rounding
+from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import UsageError
 from pytest_ptq.qconfig import QConfig
@@ -45,14 +48,14 @@ def test_it_gains_on_images_that_it_has_not_seen(fused: FusedModule) -> None:
 def test_weights_move_by_at_most_one_step_and_the_first_layer_errs_less(fused: FusedModule) -> None:
     plain = engine.quantize(fused, DATA, PLAIN)
     found = rounding.adaptive_rounding(fused, plain, DATA, 600.0)
-    assert set(found.weights) == {"conv1", "conv2", "fc"}
-    for path, weight in found.weights.items():
-        layer = plain.get_submodule(path)
+    assert set(found.tensors) == {"conv1", "conv2", "fc"}
+    for path, new in found.tensors.items():
+        layer, weight = plain.get_submodule(path), new["weight"]
         assert weight.dtype is torch.int8
         exact = fused.get_submodule(path).weight / layer.scales.view(-1, *[1] * (weight.ndim - 1))
         assert float((weight - exact).abs().max()) < 1.001
         assert not torch.equal(weight, layer.weight)
-    better = rounding.with_weights(plain, {"conv1": found.weights["conv1"]})
+    better = with_tensors(plain, {"conv1": found.tensors["conv1"]})
     x = plain.x.quantize(DATA[0])
     expected = run(fused.conv1, DATA[0])
     errors = [
@@ -68,13 +71,34 @@ def test_a_search_that_finds_nothing_better_leaves_the_nearest(
     plain = engine.quantize(fused, DATA, PLAIN)
     found = rounding.adaptive_rounding(fused, plain, DATA, 600.0)
     assert found.searched == 3
-    assert not {"conv1", "conv2"} & set(found.weights)
+    for path in ("conv1", "conv2"):
+        assert torch.equal(found.tensors[path]["weight"], plain.get_submodule(path).weight)
+
+
+def test_a_bias_takes_out_the_mean_error_that_is_left(fused: FusedModule) -> None:
+    plain = engine.quantize(fused, DATA, PLAIN)
+    shifted = with_tensors(plain, {"conv1": {"bias": plain.conv1.bias + 0.3}})
+    again = rounding.adaptive_rounding(fused, shifted, DATA, 600.0).tensors
+    expected = rounding.adaptive_rounding(fused, plain, DATA, 600.0).tensors
+    assert torch.allclose(again["conv1"]["bias"], expected["conv1"]["bias"], atol=1e-5)
+
+
+def test_an_error_of_the_residual_is_made_good(fused: FusedModule) -> None:
+    plain = engine.quantize(fused, DATA, PLAIN)
+    assert plain.conv2.adds
+    spoiled = copy.deepcopy(plain)
+    # What conv2 adds is taken for half as large as it is: no weight of conv2 could mend all of it, but some.
+    spoiled.conv2.residual = replace(plain.conv2.residual, scale=plain.conv2.residual.scale / 2)
+    found = rounding.adaptive_rounding(fused, spoiled, DATA, 600.0)
+    mended = with_tensors(spoiled, {"conv2": found.tensors["conv2"]})
+    gained = [sqnr(run(fused, DATA[0]), run(m, DATA[0])) for m in (spoiled, mended)]
+    assert gained[1] > gained[0] + 1
 
 
 def test_the_same_every_time(fused: FusedModule) -> None:
     plain = engine.quantize(fused, DATA, PLAIN)
-    one, other = (rounding.adaptive_rounding(fused, plain, DATA, 600.0).weights for _ in range(2))
-    assert all(torch.equal(one[path], other[path]) for path in one)
+    one, other = (rounding.adaptive_rounding(fused, plain, DATA, 600.0).tensors for _ in range(2))
+    assert all(torch.equal(one[path][name], other[path][name]) for path in one for name in one[path])
     before = torch.random.get_rng_state()
     rounding.adaptive_rounding(fused, plain, DATA[:1], 600.0)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -87,7 +111,7 @@ def test_where_the_budget_ends_rounding_is_to_the_nearest(
     monkeypatch.setattr(rounding.time, "monotonic", lambda: next(clock))
     plain = engine.quantize(fused, DATA, PLAIN)
     found = rounding.adaptive_rounding(fused, plain, DATA, 10.0)
-    assert (found.searched, found.layers, dict(found.weights)) == (0, 3, {})
+    assert (found.searched, found.layers, dict(found.tensors)) == (0, 3, {})
     monkeypatch.setattr(rounding, "adaptive_rounding", lambda *_: found)
     with caplog.at_level(logging.WARNING):
         rounded = engine.quantize(fused, DATA, ROUNDED)

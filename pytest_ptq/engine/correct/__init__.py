@@ -15,6 +15,7 @@ from torch import Tensor
 from pytest_ptq.engine.calibrate import Progress
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.correct import bias, compare, equalize, rounding, smooth
+from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig
@@ -70,25 +71,26 @@ def improve_int8(
     progress: Progress | None = None,
 ) -> QuantizedModule:
     """The int8 model with better weights and biases, where `qconfig` asks for them and they are better."""
+    apart: Sequence[Tensor] | None = None
     if qconfig.rounding is not None:
-        quantized = _rounded(fused, quantized, qconfig, batches, progress)
-    return _unshifted(fused, quantized, qconfig, batches) if qconfig.bias_correction else quantized
+        by, apart = compare.split(compare.take(_needed(batches, qconfig, "rounding", "convert")))
+        quantized = _rounded(fused, quantized, qconfig.rounding, by, apart, progress)
+    return _unshifted(fused, quantized, qconfig, batches, apart) if qconfig.bias_correction else quantized
 
 
 def _rounded(
     fused: FusedModule,
     quantized: QuantizedModule,
-    qconfig: QConfig,
-    batches: Iterable[Any] | None,
+    seconds: float,
+    by: Sequence[Tensor],
+    apart: Sequence[Tensor],
     progress: Progress | None,
 ) -> QuantizedModule:
-    assert qconfig.rounding is not None
-    kept, apart = compare.split(compare.take(_needed(batches, qconfig, "rounding", "convert")))
-    found = rounding.adaptive_rounding(fused, quantized, kept, qconfig.rounding, progress)
-    better = rounding.with_weights(quantized, found.weights)
+    found = rounding.adaptive_rounding(fused, quantized, by, seconds, progress)
+    better = with_tensors(quantized, found.tensors)
     before, after = (compare.sqnr_db(fused, model, apart) for model in (quantized, better))
     measured = (
-        f"{found.searched} of {found.layers} layers within {qconfig.rounding:g} s, {before:.1f} dB without it, "
+        f"{found.searched} of {found.layers} layers within {seconds:g} s, {before:.1f} dB without it, "
         f"{after:.1f} dB with it, on {sum(map(len, apart))} other images"
     )
     if after > before:
@@ -99,15 +101,21 @@ def _rounded(
 
 
 def _unshifted(
-    fused: FusedModule, quantized: QuantizedModule, qconfig: QConfig, batches: Iterable[Any] | None
+    fused: FusedModule,
+    quantized: QuantizedModule,
+    qconfig: QConfig,
+    batches: Iterable[Any] | None,
+    apart: Sequence[Tensor] | None,
 ) -> QuantizedModule:
+    """Biases corrected by all images, if that helps on those that were set apart from what came before."""
     images = compare.take(_needed(batches, qconfig, "bias_correction", "convert"))
+    judges = images if apart is None else apart
 
     def corrected(by: Sequence[Tensor]) -> QuantizedModule:
         return bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, by))
 
-    before, after = compare.crossed(fused, quantized, corrected, images)
-    measured = f"{before:.1f} dB without it, {after:.1f} dB with it, on {sum(map(len, images))} images"
+    before, after = compare.crossed(fused, quantized, corrected, judges)
+    measured = f"{before:.1f} dB without it, {after:.1f} dB with it, on {sum(map(len, judges))} images"
     if after > before:
         better = corrected(images)
         better.notes = (*quantized.notes, _said(f"bias_correction: {measured}"))

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.correct.lockstep import Arguments, lockstep
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of, put_layer, stage_copy
@@ -44,7 +45,7 @@ def bias_shifts(fused: FusedModule, quantized: QuantizedModule, batches: Sequenc
         for args in read:
             seen.add(_with_residual(probe(args[0]), layer, args[1:]), layer.weight.ndim)
         shifts[path] = (targets[path] - seen.value()).float()
-        put_layer(working, path, _shifted(layer, shifts[path]))
+        put_layer(working, path, layer.with_tensors(bias=_shifted(layer, shifts[path])))
 
     lockstep(working, batches, correct)
     return shifts
@@ -52,16 +53,17 @@ def bias_shifts(fused: FusedModule, quantized: QuantizedModule, batches: Sequenc
 
 def with_shifts(quantized: QuantizedModule, shifts: Mapping[str, Tensor]) -> QuantizedModule:
     """The int8 model with `shifts` added to its biases. `quantized` is not changed."""
-    better = copy.deepcopy(quantized)
-    for path, shift in shifts.items():
-        layer = better.get_submodule(path)
-        assert isinstance(layer, QuantizedWeighted)
-        put_layer(better, path, _shifted(layer, shift))
-    return better
+    return with_tensors(quantized, {p: {"bias": _shifted(_weighted(quantized, p), s)} for p, s in shifts.items()})
 
 
-def _shifted(layer: QuantizedWeighted, shift: Tensor) -> QuantizedWeighted:
-    return layer.with_tensors(bias=shift.clone() if layer.bias is None else layer.bias + shift)
+def _weighted(quantized: QuantizedModule, path: str) -> QuantizedWeighted:
+    layer = quantized.get_submodule(path)
+    assert isinstance(layer, QuantizedWeighted)
+    return layer
+
+
+def _shifted(layer: QuantizedWeighted, shift: Tensor) -> Tensor:
+    return shift.clone() if layer.bias is None else layer.bias + shift
 
 
 def _before_activation(layer: QuantizedWeighted) -> QuantizedWeighted:

@@ -2,34 +2,38 @@
 
 For every layer, in graph order and on the inputs that the int8 network so far gives it, V is found that minimises
 
-    || W X - s clamp(floor(W / s) + h(V)) X' ||^2 + lambda sum(1 - |2 h(V) - 1|^beta)
+    || W X + R - s clamp(floor(W / s) + h(V)) X' - R' ||^2 + lambda sum(1 - |2 h(V) - 1|^beta)
 
 where h(V) = clamp(1.2 sigmoid(V) - 0.1, 0, 1), and beta falls while the search goes on, so that h(V) ends at 0 or 1
-(Nagel et al., arXiv 2004.10568, equations 21 to 25). The squared error is a quadratic form in the weights: it is
-computed from X'X'^T and X'Y^T, gathered once from sampled positions of all images, so that every step sees all of
-them and the search is deterministic. The activation function of equation 25 is left out for that.
+(Nagel et al., arXiv 2004.10568, equations 21 to 25). R is a residual that the layer adds, and R' what the int8 network
+has of it: what went wrong on one way is made good on the other. Mean errors are left to the bias, which takes out what
+remains of them (Nagel et al., arXiv 1906.04721, equation 17), so that the weights have deviations alone to look after.
+
+The squared error is a quadratic form in the weights: it is computed from X'X'^T and X'Y^T, gathered once from sampled
+positions of all images, so that every step sees all of them and the search is deterministic. The activation function
+of equation 25 is left out for that.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
 from pytest_ptq.engine.affine import WEIGHT_MAX
-from pytest_ptq.engine.blocks import Block, ConvBlock, LinearBlock
+from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Progress
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.correct.exchange import Tensors
 from pytest_ptq.engine.correct.lockstep import Arguments, lockstep
+from pytest_ptq.engine.correct.sampling import Sampler, float_targets, grouped
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of, put_layer, stage_copy
 from pytest_ptq.engine.kernels import dequantize
-from pytest_ptq.engine.modules import QuantizedWeighted
+from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedWeighted
 
 STEPS = 400
 POSITIONS = 4096
@@ -37,14 +41,13 @@ POSITIONS = 4096
 RATE, REGULARIZER, BETA = 0.02, 0.1, (20.0, 2.0)
 LOW, HIGH = -0.1, 1.1
 """gamma and zeta of equation 23."""
-SEED = 0
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """New int8 weights by layer, and how many layers were searched of all that could be."""
+    """New weights and biases by layer, and how many layers were searched of all that could be."""
 
-    weights: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensors]
     searched: int
     layers: int
 
@@ -58,6 +61,8 @@ def adaptive_rounding(
 ) -> Rounded:
     """Better roundings of the weights of `quantized`, none of which errs more than the nearest on these batches.
 
+    Biases follow: they take out the mean error of every channel that is left.
+
     Args:
         fused: the float model; its outputs are what each layer is brought near to.
         quantized: the int8 model made from it, not changed.
@@ -68,10 +73,10 @@ def adaptive_rounding(
     """
     deadline = time.monotonic() + seconds
     share = max(1, POSITIONS // sum(map(len, batches)))
-    targets = _targets(fused, batches, share)
+    targets = float_targets(fused, batches, share)
     bar = progress(targets, "adaptive rounding", len(targets)) if progress else iter(targets)
     working = stage_copy(quantized, QuantizedModule)
-    found: dict[str, Tensor] = {}
+    found: dict[str, Tensors] = {}
     searched = 0
 
     def search(node: fx.Node, read: Arguments) -> None:
@@ -85,96 +90,35 @@ def adaptive_rounding(
         searched += 1
         block = fused.get_submodule(path)
         assert isinstance(block, Block)
-        generator = torch.Generator().manual_seed(SEED)
-        columns = torch.cat([_sample(block, dequantize(args[0], layer.x), share, generator) for args in read])
-        weight = _round(block, layer, columns, targets[path], deadline)
-        if weight is not None:
-            found[path] = weight
-            put_layer(working, path, _with_weight(layer, weight))
+        columns, added = _read(Sampler(block, share), layer, read)
+        target = targets[path] if added is None else targets[path] - added
+        found[path] = _solve(block, layer, columns, target, deadline)
+        put_layer(working, path, layer.with_tensors(**found[path]))
 
     lockstep(working, batches, search)
     next(bar, None)
     return Rounded(found, searched, len(targets))
 
 
-def with_weights(quantized: QuantizedModule, weights: Mapping[str, Tensor]) -> QuantizedModule:
-    """The int8 model with other int8 weights. `quantized` is not changed."""
-    better = copy.deepcopy(quantized)
-    for path, weight in weights.items():
-        layer = better.get_submodule(path)
-        assert isinstance(layer, QuantizedWeighted)
-        put_layer(better, path, _with_weight(layer, weight))
-    return better
+def _read(sampler: Sampler, layer: QuantizedWeighted, read: Arguments) -> tuple[Tensor, Tensor | None]:
+    """What the int8 network so far gives a layer at sampled positions, and what it gives it to add."""
+    columns, added = [], []
+    for x, *others in read:
+        real = dequantize(x, layer.x)
+        columns.append(sampler.columns(real))
+        if others and isinstance(layer, QuantizedConv2d) and layer.residual is not None:
+            added.append(sampler.residual(real, dequantize(others[0], layer.residual)))
+    return torch.cat(columns), torch.cat(added) if added else None
 
 
-def _with_weight(layer: QuantizedWeighted, weight: Tensor) -> QuantizedWeighted:
-    twin = copy.copy(layer)
-    twin.__dict__["_buffers"] = {**layer._buffers, "weight": weight}
-    twin._prepare()
-    return twin
-
-
-class _Targets(fx.Interpreter):
-    """Runs a fused graph and gathers what blocks compute, before bias and activation, at sampled positions."""
-
-    def __init__(self, fused: FusedModule, share: int) -> None:
-        super().__init__(fused)
-        self.share = share
-        self.generators: dict[str, torch.Generator] = {}
-        self.parts: dict[str, list[Tensor]] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        block = layer_of(self.module, n)  # type: ignore[arg-type]
-        if type(block) in (ConvBlock, LinearBlock):
-            assert isinstance(block, Block)
-            path = str(n.target)
-            generator = self.generators.setdefault(path, torch.Generator().manual_seed(SEED))
-            columns = _sample(block, self.fetch_args_kwargs_from_env(n)[0][0], self.share, generator)
-            rows = torch.einsum("ngd,gkd->ngk", columns, _grouped(block.weight, block))
-            self.parts.setdefault(path, []).append(rows)
-        return super().run_node(n)
-
-
-@torch.no_grad()
-def _targets(fused: FusedModule, batches: Sequence[Tensor], share: int) -> dict[str, Tensor]:
-    runner = _Targets(fused, share)
-    for x in batches:
-        runner.run(x)
-    return {path: torch.cat(parts) for path, parts in runner.parts.items()}
-
-
-def _sample(block: Block, x: Tensor, share: int, generator: torch.Generator) -> Tensor:
-    """What the weights of a block meet at some positions of its output: (positions, groups, weights a channel)."""
-    if not isinstance(block, ConvBlock):
-        rows = x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
-        return torch.cat([r[_choose(len(r), share, generator)] for r in rows]).unsqueeze(1)
-    found = []
-    for image in torch.split(x, 1):
-        patches = F.unfold(image, block.weight.shape[2:], block.dilation, block.padding, block.stride)[0]
-        chosen = patches[:, _choose(patches.shape[1], share, generator)]
-        found.append(chosen.T.reshape(chosen.shape[1], block.groups, -1))
-    return torch.cat(found)
-
-
-def _choose(count: int, share: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(count, (min(share, count),), generator=generator)
-
-
-def _grouped(weight: Tensor, block: Block) -> Tensor:
-    """Weight (K, ...) as (groups, K / groups, weights a channel)."""
-    groups = block.groups if isinstance(block, ConvBlock) else 1
-    return weight.detach().float().reshape(groups, weight.shape[0] // groups, -1)
-
-
-def _round(
-    block: Block, layer: QuantizedWeighted, columns: Tensor, target: Tensor, deadline: float
-) -> Tensor | None:  # fmt: skip
-    """int8 weights that err less than those of `layer`, or None."""
-    count = len(columns)
+def _solve(block: Block, layer: QuantizedWeighted, columns: Tensor, target: Tensor, deadline: float) -> Tensors:
+    """int8 weights of which no channel errs more than that of `layer`, and the bias that belongs to them."""
+    count, mean_read, mean_target = len(columns), columns.mean(0), target.mean(0)
+    columns, target = columns - mean_read, target - mean_target
     gram = torch.einsum("ngd,nge->gde", columns, columns) / count
     cross = torch.einsum("ngk,ngd->gkd", target, columns) / count
-    steps = _grouped(layer.scales.view(-1, 1).expand(-1, layer.weight[0].numel()), block)
-    exact = _grouped(block.weight, block) / steps
+    steps = grouped(layer.scales.view(-1, 1).expand(-1, layer.weight[0].numel()), block)
+    exact = grouped(block.weight, block) / steps
     floor = exact.floor().clamp(-WEIGHT_MAX, WEIGHT_MAX)
 
     def error(integers: Tensor) -> Tensor:
@@ -182,12 +126,12 @@ def _round(
         weight = integers * steps
         return ((weight @ gram - 2 * cross) * weight).sum(-1)
 
-    nearest = _grouped(layer.weight, block)
+    nearest = grouped(layer.weight, block)
     searched = (floor + _search(exact - floor, floor, steps, gram, cross, deadline)).clamp(-WEIGHT_MAX, WEIGHT_MAX)
-    better = error(searched) < error(nearest)
-    if not bool(better.any()):
-        return None
-    return torch.where(better.unsqueeze(-1), searched, nearest).reshape(layer.weight.shape).to(torch.int8)
+    chosen = torch.where((error(searched) < error(nearest)).unsqueeze(-1), searched, nearest)
+    shift = (mean_target - torch.einsum("gd,gkd->gk", mean_read, chosen * steps)).reshape(-1)
+    bias = shift if block.bias is None else block.bias.detach().float() + shift
+    return {"weight": chosen.reshape(layer.weight.shape).to(torch.int8), "bias": bias}
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytest_ptq.engine.calibrate import Calibration
 from pytest_ptq.engine.convert import QuantizedModule, convert
-from pytest_ptq.engine.correct.rounding import with_weights
+from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.inspect.sqnr import sqnr_db
 from pytest_ptq.engine.modules import QuantizedWeighted
@@ -55,4 +55,4 @@ def _rounded_alike(candidate: QuantizedModule, quantized: QuantizedModule) -> Qu
     theirs = {path: layer for path, layer in candidate.named_modules() if isinstance(layer, QuantizedWeighted)}
     searched = {path: layer for path, layer in quantized.named_modules() if isinstance(layer, QuantizedWeighted)}
     shared = theirs.keys() & searched.keys()
-    return with_weights(candidate, {path: searched[path].weight for path in shared})
+    return with_tensors(candidate, {path: {"weight": searched[path].weight} for path in shared})
