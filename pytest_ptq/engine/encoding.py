@@ -20,13 +20,14 @@ from pytest_ptq.engine import blocks, modules
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.freeze import ToChannelsLast
 from pytest_ptq.engine.table import OPS
+from pytest_ptq.engine.transposed import Interleave
 from pytest_ptq.errors import StoreError
 
 _OWN = {
     c.__name__: c
     for c in (
         blocks.ConvBlock, blocks.Conv1dBlock, blocks.Conv3dBlock, blocks.NormBlock, blocks.LinearBlock, ToChannelsLast,
-        *modules.STORED,
+        Interleave, *modules.STORED,
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {

@@ -15,9 +15,15 @@ from torch import Tensor, fx, nn
 from pytest_ptq.engine.graph import call_nodes, replace_chain, unique_path
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 _LAYERS: Mapping[Any, type[nn.Module]] = {F.conv1d: nn.Conv1d, F.conv2d: nn.Conv2d, F.conv3d: nn.Conv3d}
+_TRANSPOSED_LAYERS: Mapping[Any, type[nn.Module]] = {
+    F.conv_transpose1d: nn.ConvTranspose1d, F.conv_transpose2d: nn.ConvTranspose2d,
+    F.conv_transpose3d: nn.ConvTranspose3d,
+}  # fmt: skip
 _PARAMETERS: Mapping[Any, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"), **dict.fromkeys(_LAYERS, _CONVOLUTION),
+    **dict.fromkeys(_TRANSPOSED_LAYERS, _TRANSPOSED),
 }  # fmt: skip
 
 
@@ -57,10 +63,10 @@ def _layer(function: Any, weight: Tensor, bias: Tensor | None, given: dict[str, 
         if function is F.linear:
             layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], has_bias)
         else:
-            kind: Any = _LAYERS[function]
-            kernel: Any = tuple(weight.shape[2:])
-            inputs = weight.shape[1] * given.get("groups", 1)
-            layer = kind(inputs, weight.shape[0], kernel, bias=has_bias, **given)
+            transposed = function in _TRANSPOSED_LAYERS
+            kind: Any = (_TRANSPOSED_LAYERS if transposed else _LAYERS)[function]
+            channels = (weight.shape[1] * given.get("groups", 1), weight.shape[0])
+            layer = kind(*(reversed(channels) if transposed else channels), weight.shape[2:], bias=has_bias, **given)
     layer.weight = nn.Parameter(weight, requires_grad=False)
     if bias is not None:
         layer.bias = nn.Parameter(bias, requires_grad=False)

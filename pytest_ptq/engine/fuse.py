@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from torch import fx, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
@@ -22,12 +25,15 @@ from pytest_ptq.engine.graph import (
     StageModule,
     call_nodes,
     finish,
+    insert_after,
     layer_of,
     remove_identity,
     replace_chain,
     stage_copy,
+    unique_path,
 )
 from pytest_ptq.engine.ops import describe_call, find_op, is_identity
+from pytest_ptq.engine.transposed import as_convolution, can_be_convolution
 from pytest_ptq.engine.verify import verify_fused
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -57,6 +63,8 @@ def fuse(model: nn.Module) -> FusedModule:
         layer = layer_of(fused, node)
         if isinstance(layer, CONVOLUTIONS) and layer.padding_mode == "zeros" and has_symmetric_padding(layer):
             _grow_block(fused, node, conv_block(layer))
+        elif can_be_convolution(layer) and len(node.args) == 1 and not node.kwargs:
+            _open_transposed(fused, node)
         elif type(layer) is nn.Linear:
             _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))
     for node in call_nodes(fused):
@@ -77,22 +85,34 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _grow_block(module: FusedModule, node: fx.Node, block: Block) -> None:
-    """Take the batch norm and the activation behind a convolution or linear layer into its block."""
+def _open_transposed(module: FusedModule, node: fx.Node) -> None:
+    """A transposed convolution becomes a convolution and a layer that lays its outputs side by side."""
+    layer: Any = layer_of(module, node)
+    block, interleave = as_convolution(layer)
+    new = _grow_block(module, node, block, math.prod(interleave.stride))
+    path = unique_path(module, f"{new.meta['layer']}#interleave")
+    insert_after(module, new, path, interleave).meta = {**new.meta, "layer": path}
+
+
+def _grow_block(module: FusedModule, node: fx.Node, block: Block, copies: int = 1) -> fx.Node:
+    """Take the batch norm and the activation behind a convolution or linear layer into its block.
+
+    copies: channels of the block for each of the layer's.
+    """
     chain = [node]
     follower = _only_user(node)
     norm = layer_of(module, follower) if follower is not None else None
     kinds = ((Conv3dBlock, nn.BatchNorm3d), (ConvBlock, nn.BatchNorm2d), (LinearBlock, nn.BatchNorm1d))
     kind = nn.BatchNorm1d if isinstance(block, Conv1dBlock) else next(n for b, n in kinds if isinstance(block, b))
-    foldable = not isinstance(block, NormBlock) and len(block.weight) == getattr(norm, "num_features", None)
+    foldable = not isinstance(block, NormBlock) and len(block.weight) == copies * getattr(norm, "num_features", 0)
     if foldable and type(norm) is kind and norm.running_mean is not None:
-        fold_batch_norm(block, norm)
+        fold_batch_norm(block, norm, copies)
         if isinstance(block, LinearBlock):
             block.flat = True
         assert follower is not None
         chain.append(follower)
     _take_in_activation(module, chain, block)
-    replace_chain(module, chain, node.meta["layer"], block, node.args)
+    return replace_chain(module, chain, node.meta["layer"], block, node.args)
 
 
 def _take_in_activation(module: FusedModule, chain: list[fx.Node], block: Block) -> None:

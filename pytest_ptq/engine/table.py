@@ -18,6 +18,7 @@ from pytest_ptq.engine.attention import attention_mask
 from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, LinearBlock, NormBlock
 from pytest_ptq.engine.op import Kind, Lower, Op
 from pytest_ptq.engine.swin import window_mask
+from pytest_ptq.engine.transposed import TRANSPOSED, Interleave
 
 
 def _table(name: str, *forms: Any, **more: Any) -> Op:
@@ -50,6 +51,7 @@ _POOL = ("kernel_size", "stride", "padding")
 _AVERAGE = (*_POOL, "ceil_mode", "count_include_pad", "divisor_override")
 _MAXIMUM = (*_POOL, "dilation", "ceil_mode", "return_indices")
 _CLAMP = {"parameters": ("min", "max"), "activation": uses.clamp_activation}
+_CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _TWO_ACTIVATIONS = "int8 kernels multiply an activation by a constant weight, not by another activation"
 _NORMALISES = "the mean and variance of what it reads are computed in fp32"
 
@@ -154,6 +156,7 @@ OPS: tuple[Op, ...] = (
     _move("expand", (), (), ("expand", "repeat")),
     _move("roll", (), (torch.roll,), ("roll",)),
     _move("flip", (), (torch.flip,), ("flip",)),
+    _move("interleave", (Interleave,)),
     _move("channel_shuffle", (nn.ChannelShuffle,), (F.channel_shuffle,)),
     _move("pixel_shuffle", (nn.PixelShuffle,), (F.pixel_shuffle,)),
     _move("pixel_unshuffle", (nn.PixelUnshuffle,), (F.pixel_unshuffle,)),
@@ -181,11 +184,7 @@ OPS: tuple[Op, ...] = (
     _float("window_mask", "it depends on sizes alone", (), (window_mask,)),
     _float("attention_mask", "it holds infinities, and is added to fp32 scores", (), (attention_mask,)),
     _float("embedding", "it looks rows up and computes nothing", (nn.Embedding,), (F.embedding,)),
-    _float(
-        "conv_transpose", "no int8 kernel for transposed convolutions takes plain uint8 tensors",
-        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-        (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
-    ),
+    Op("conv_transpose", Kind.FLOAT, TRANSPOSED, _CONV_TRANSPOSE, when=uses.plain_transposed),
     Op("conv", Kind.FLOAT, (nn.Conv1d, nn.Conv2d, nn.Conv3d), when=uses.plain_convolution),
     _float("recurrent", "each step reads the one before it in fp32", (nn.LSTM, nn.GRU, nn.RNN)),
     Op(

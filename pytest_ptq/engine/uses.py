@@ -81,6 +81,14 @@ def plain_convolution(call: Call) -> str:
     return f"padding mode {mode}" if mode != "zeros" else "its padding differs between the sides"
 
 
+def plain_transposed(call: Call) -> str:
+    if call.layer is None:
+        return "a function whose weights are not the model's own"
+    if set(call.layer.dilation) != {1}:  # type: ignore[arg-type]
+        return "a dilated transposed convolution is no convolution of its input"
+    return "its size is given at the call"
+
+
 def always_drops(call: Call) -> str:
     """F.dropout(x) without training=self.training: fp32 drops values in eval mode too, and int8 has to agree."""
     drops = call.layer is None and call.arguments.get("training", True)

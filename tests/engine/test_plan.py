@@ -53,7 +53,7 @@ def test_what_has_no_int8_kernel_is_listed_with_the_reason() -> None:
         (lambda m, x: F.pad(m.conv(x), (1, 1, 1, 1), "reflect"), "pads by reflect"),
         (lambda m, x: F.interpolate(m.conv(x), scale_factor=2, mode="bilinear"), "bilinear interpolation computes"),
         (lambda m, x: m.conv(x) @ m.conv(x), "multiply an activation by a constant"),
-        (lambda m, x: m.up(m.conv(x)), "no int8 kernel for transposed convolutions"),
+        (lambda m, x: m.up(m.conv(x)), "a dilated transposed convolution is no convolution of its input"),
         (lambda m, x: m.mirrored(m.conv(x)), "padding mode reflect"),
         (lambda m, x: m.conv(x).flatten(1), "moves values that only fp32 reads"),
         (lambda m, x: m.conv(x).mean(), "built for dimensions that are given as numbers"),
@@ -67,7 +67,7 @@ def test_what_has_no_int8_kernel_is_listed_with_the_reason() -> None:
 def test_reasons(compute: Callable[..., Tensor], reason: str) -> None:
     model = Net(
         compute, conv=conv(3, 3), pool=nn.MaxPool2d(2, return_indices=True), prelu=nn.PReLU(3),
-        up=nn.ConvTranspose2d(3, 3, 2, 2),
+        up=nn.ConvTranspose2d(3, 3, 2, dilation=2),
         mirrored=nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
     )  # fmt: skip
     x = images()
