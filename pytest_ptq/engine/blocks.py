@@ -218,10 +218,10 @@ def norm_block(norm: nn.BatchNorm2d) -> NormBlock:
     return block
 
 
-def fold_batch_norm(block: Block, norm: nn.modules.batchnorm._BatchNorm, copies: int = 1) -> None:
+def fold_batch_norm(block: Block, norm: nn.modules.batchnorm._BatchNorm, features: Tensor | None = None) -> None:
     """Take a batch norm in eval mode into the block before it (Jacob et al., arXiv 1712.05877, section 3.2).
 
-    Each of its features stands for `copies` channels of the block, which follow one another.
+    features: which of its features stands for each channel of the block, where they are not the same.
 
     Computed in float64: the running variance of a dead channel can be tiny, and its reciprocal large.
     """
@@ -233,7 +233,8 @@ def fold_batch_norm(block: Block, norm: nn.modules.batchnorm._BatchNorm, copies:
     shift = -norm.running_mean.double() * gain
     if norm.bias is not None:
         shift = shift + norm.bias.detach().double()
-    gain, shift = gain.repeat_interleave(copies), shift.repeat_interleave(copies)
+    if features is not None:
+        gain, shift = gain[features], shift[features]
     dtype = block.weight.dtype
     weight = block.weight.double() * gain.view(-1, *[1] * (block.weight.ndim - 1))
     block.bias = (shift if block.bias is None else block.bias.double() * gain + shift).to(dtype)

@@ -13,10 +13,20 @@ from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import Conv1dBlock, ConvBlock, conv_output_shape, describe_conv
+from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, conv_output_shape, describe_conv
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
-from pytest_ptq.engine.graph import StageModule, call_nodes, finish, insert_after, layer_of, put_layer, stage_copy
+from pytest_ptq.engine.graph import (
+    StageModule,
+    call_nodes,
+    finish,
+    insert_after,
+    layer_of,
+    put_layer,
+    replace_chain,
+    stage_copy,
+)
+from pytest_ptq.engine.transposed import Interleave, Transposed
 
 
 class FrozenModule(StageModule):
@@ -82,6 +92,8 @@ def freeze(model: nn.Module) -> FrozenModule:
     fused = model if isinstance(model, FusedModule) else fuse(model)
     frozen = stage_copy(fused, FrozenModule)
     for node in call_nodes(frozen):
+        _restore_transposed(frozen, node)
+    for node in call_nodes(frozen):
         block = layer_of(frozen, node)
         if isinstance(block, ConvBlock):
             kind = FrozenConv1d if isinstance(block, Conv1dBlock) else FrozenConv2d
@@ -90,6 +102,16 @@ def freeze(model: nn.Module) -> FrozenModule:
         _lay_out(frozen, node)
     finish(frozen)
     return frozen
+
+
+def _restore_transposed(frozen: FrozenModule, node: fx.Node) -> None:
+    """Shuffling pays in int8 only: in fp32 torch's own transposed convolution is faster."""
+    interleave = layer_of(frozen, node)
+    if isinstance(interleave, Interleave):
+        source = node.all_input_nodes[0]
+        block = layer_of(frozen, source)
+        if isinstance(block, (ConvBlock, Conv3dBlock)) and block.ceilings is None and len(source.users) == 1:
+            replace_chain(frozen, [source, node], str(source.target), Transposed(block, interleave), source.args)
 
 
 def _lay_out(frozen: FrozenModule, node: fx.Node) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.blocks import (
@@ -88,25 +87,26 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _open_transposed(module: FusedModule, node: fx.Node) -> None:
     """A transposed convolution becomes a convolution and a layer that lays its outputs side by side."""
     layer: Any = layer_of(module, node)
-    block, interleave = as_convolution(layer)
-    new = _grow_block(module, node, block, math.prod(interleave.stride))
+    block, interleave, channels = as_convolution(layer)
+    new = _grow_block(module, node, block, channels)
     path = unique_path(module, f"{new.meta['layer']}#interleave")
     insert_after(module, new, path, interleave).meta = {**new.meta, "layer": path}
 
 
-def _grow_block(module: FusedModule, node: fx.Node, block: Block, copies: int = 1) -> fx.Node:
+def _grow_block(module: FusedModule, node: fx.Node, block: Block, features: Tensor | None = None) -> fx.Node:
     """Take the batch norm and the activation behind a convolution or linear layer into its block.
 
-    copies: channels of the block for each of the layer's.
+    features: for each channel of the block, the layer's own channel, where they are not the same.
     """
     chain = [node]
     follower = _only_user(node)
     norm = layer_of(module, follower) if follower is not None else None
     kinds = ((Conv3dBlock, nn.BatchNorm3d), (ConvBlock, nn.BatchNorm2d), (LinearBlock, nn.BatchNorm1d))
     kind = nn.BatchNorm1d if isinstance(block, Conv1dBlock) else next(n for b, n in kinds if isinstance(block, b))
-    foldable = not isinstance(block, NormBlock) and len(block.weight) == copies * getattr(norm, "num_features", 0)
+    channels = len(block.weight) if features is None else int(features.max()) + 1
+    foldable = not isinstance(block, NormBlock) and channels == getattr(norm, "num_features", None)
     if foldable and type(norm) is kind and norm.running_mean is not None:
-        fold_batch_norm(block, norm, copies)
+        fold_batch_norm(block, norm, features)
         if isinstance(block, LinearBlock):
             block.flat = True
         assert follower is not None

@@ -16,7 +16,7 @@ from engine.nets import Net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine.inspect import coverage
 from pytest_ptq.engine.modules import QuantizedWeighted
-from pytest_ptq.engine.transposed import as_convolution
+from pytest_ptq.engine.transposed import Transposed, as_convolution
 
 KINDS: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -41,10 +41,11 @@ def test_it_is_a_convolution(
         assume(extra < s)
         assume((n - 1) * s - 2 * p + k + extra > 0)
     layer = KINDS[dims](groups * 2, groups * 3, kernel, stride, padding, more, groups, bias).double()
-    block, interleave = as_convolution(layer)
+    block, interleave, _ = as_convolution(layer)
     x = torch.randn(2, groups * 2, *size, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(interleave(block(x)), layer(x))
+        torch.testing.assert_close(Transposed(block, interleave)(x), layer(x))
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -70,6 +71,7 @@ def test_a_decoder(name: str, dims: int, tmp_path: Path) -> None:
     x = torch.randn(4, 3, *SIZE[:dims], generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(run(engine.fuse(model), x), run(model, x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(run(engine.freeze(model), x), run(model, x), rtol=1e-4, atol=1e-5)
+    assert sum(isinstance(layer, Transposed) for layer in engine.freeze(model).modules()) == 2
     quantized = engine.quantize(model, [x])
     assert quantized.plan.fp32_layers == ()
     weighted = [layer for layer in quantized.modules() if isinstance(layer, QuantizedWeighted)]
