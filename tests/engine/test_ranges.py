@@ -209,6 +209,30 @@ def test_entropy_does_not_clip_all_values_into_one(middle: float) -> None:
     assert high > middle + 0.08
 
 
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_peak_does_not_make_entropy_clip_the_tail(share: float) -> None:
+    """As a background of one colour leaves behind a ReLU. No range that holds the tail tells it from its neighbours."""
+    x = (2 * normal(100_000)).abs()
+    x[: int(share * len(x))] = 0.25
+    _, high = entropy_range(histogram(x))
+    assert float((x > high).double().mean()) < 1e-3
+
+
+def test_smoothing_moves_nothing_far_and_loses_little() -> None:
+    from pytest_ptq.engine.observers.entropy import _smoothed
+
+    seen = histogram(torch.linspace(-1, 2, 30_000))
+    even = _smoothed(seen, -1.0, 2.0, 20 * seen.width)
+    assert torch.equal(even > 0, seen.counts > 0)
+    assert float((even - even.median()).abs().max()) <= float(seen.counts.max() - seen.counts.median()) + 8
+    assert float(even.sum()) == pytest.approx(30_000, rel=1e-3)
+    one = histogram(torch.cat([torch.full((100,), 0.5), torch.tensor([-1.0, 2.0])]))
+    spread = _smoothed(one, -1.0, 2.0, 20 * one.width)
+    occupied = one.centres[spread > 0.5]
+    assert float((occupied - 0.5).abs().max()) <= 11 * one.width
+    assert float(spread.sum()) == pytest.approx(100, rel=0.05)
+
+
 def test_of_few_values_entropy_takes_the_widest_range() -> None:
     seen = histogram(torch.tensor([-1.0, 0.5, 3.0]))
     assert entropy_range(seen) == (-1.0, 3.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_ptq.engine.affine import SMALLEST_SCALE, UINT8
@@ -14,6 +15,8 @@ THRESHOLDS = 128
 FEWEST_BINS = 128
 """Occupied bins that a range holds, unless there are fewer: Migacz's smallest candidate. Of a single bin into which
 everything is clipped, any quantization is perfect."""
+SMOOTHED = 2
+"""Over how many steps of the widest range: one on either side."""
 
 
 def entropy_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[float, float]:
@@ -23,12 +26,18 @@ def entropy_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[fl
     its outermost bins, against the same merged into as many levels as the integers have and spread again over the
     bins that were occupied. He searches one threshold of the absolute values; affine storage has two ends, which are
     searched one after the other, the upper one first. Exact zeros take no part, as his first bin takes none.
+
+    The divergence compares shapes: a peak that shares a level with its neighbours counts as information lost, and it
+    would rather clip the tail than that. Activations have such peaks (a background of one colour, the bend of a
+    hardswish), and no range that holds the tail resolves them. So the histogram is smoothed over SMOOTHED steps of the
+    widest range first: what eight bits cannot tell apart in any case has no say in what is to be clipped.
     """
     if seen.counts is None or not seen.limit:
         return minmax_range(seen, bounds)
     low, high, levels = min(seen.low, 0.0), max(seen.high, 0.0), bounds[1] - bounds[0]
-    occupied = seen.counts > 0
-    centres, counts = seen.centres[occupied], seen.counts[occupied]
+    smoothed = _smoothed(seen, low, high, SMOOTHED * (high - low) / levels)
+    occupied = smoothed > 0
+    centres, counts = seen.centres[occupied], smoothed[occupied]
     shrink = torch.linspace(1.0, 1 / 16, THRESHOLDS, dtype=torch.float64)
     if high > 0:
         highs = shrink * high
@@ -37,6 +46,22 @@ def entropy_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[fl
         lows = shrink * low
         low = float(lows[_first_smallest(_divergence(centres, counts, lows, torch.full_like(lows, high), levels))])
     return low, high
+
+
+def _smoothed(seen: Statistics, low: float, high: float, width: float) -> Tensor:
+    """Counts averaged over `width` about each bin; beyond low and high they are taken to go on as in a mirror."""
+    assert seen.counts is not None
+    first, last = (min(int((end + seen.limit) // seen.width), len(seen.counts) - 1) for end in (low, high))
+    inside = seen.counts[first : last + 1]
+    around = min(round(width / seen.width / 2), len(inside) - 1)
+    if around < 1:
+        return seen.counts
+    sums = F.pad(inside[None], (around, around), mode="reflect")[0].cumsum(0)
+    sums = F.pad(sums, (1, 0))
+    smoothed = torch.zeros_like(seen.counts)
+    size = 2 * around + 1
+    smoothed[first : last + 1] = (sums[size:] - sums[:-size]) / size
+    return smoothed
 
 
 def _first_smallest(divergence: Tensor) -> int:
