@@ -43,9 +43,8 @@ def with_a_constant(call: Call) -> str:
     return pointwise(call) if call.reads == 1 else "of two tensors"
 
 
-def prelu(call: Call) -> str:
-    slopes = call.layer.weight.numel() if isinstance(call.layer, nn.PReLU) else 0
-    return "" if slopes == 1 else "its slopes differ between channels"
+def two_tensors(call: Call) -> str:
+    return "" if call.reads == 2 and not call.arguments else "not of two tensors"
 
 
 def window(call: Call) -> str:
@@ -116,6 +115,12 @@ def lower_lookup(call: Call, reads: Sequence[QParams], out: QParams | None) -> n
     return q.lookup(call.apply, reads[0], out)
 
 
+def lower_prelu(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    assert isinstance(call.layer, nn.PReLU)
+    channels = call.layer.weight.numel()
+    return lower_lookup(call, reads, out) if channels == 1 else q.channel_lookup(call.layer, channels, reads[0], out)
+
+
 def lower_add(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
     return q.QuantizedAdd(reads[0], reads[1], out) if len(reads) == 2 else lower_lookup(call, reads, out)
 
@@ -130,6 +135,10 @@ def lower_mul(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.M
 
 def lower_cat(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
     return q.QuantizedCat(reads, out, call.arguments.get("dim", 0))
+
+
+def lower_stack(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:
+    return q.QuantizedStack(reads, out, call.arguments.get("dim", 0))
 
 
 def lower_pad(call: Call, reads: Sequence[QParams], out: QParams | None) -> nn.Module:

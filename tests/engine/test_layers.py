@@ -35,7 +35,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def test_every_table_of_the_ops_is_tested() -> None:
     assert {op.name for op in OPS if op.kind is Kind.ELEMENTWISE and op.modules + op.methods and not op.moves} - {
-        "add", "sub", "mul", "mean", *(f"{a}avg_pool{n}d" for a in ("", "adaptive_") for n in (1, 2, 3)),
+        "add", "sub", "mul", "mean", "maximum", "minimum",
+        *(f"{a}avg_pool{n}d" for a in ("", "adaptive_") for n in (1, 2, 3)),
     } == set(FUNCTIONS)  # fmt: skip
 
 
@@ -183,6 +184,52 @@ def test_concatenation_takes_fp32_beside_int8() -> None:
     assert sqnr(run(model, x), run(quantized, x)) > 25
 
 
+@given(shapes, zero_points, zero_points, st.sampled_from([UINT8, UINT7]), seeds)
+def test_the_larger_and_the_smaller_and_both(
+    shape: tuple[int, ...], a_zero: int, b_zero: int, bounds: tuple[int, int], seed: int
+) -> None:
+    a, b = integers(*shape, seed=seed), channels_last(integers(*shape, seed=seed + 1))
+    a_q, b_q = QParams(0.03, a_zero), QParams(0.007, b_zero)
+    for kind, function in (
+        (modules.QuantizedMaximum, torch.maximum), (modules.QuantizedMinimum, torch.minimum),
+        (lambda r, o: modules.QuantizedStack(r, o, 1), lambda x, y: torch.stack([x, y], 1)),
+    ):  # fmt: skip
+        expected = function(real(a, a_q), real(b, b_q))
+        out = output_range(expected, bounds, 0.9)
+        assert_rounded(kind([a_q, b_q], out)(a, b), expected, out)
+        exact = kind([a_q, b_q], None)(a, b)
+        torch.testing.assert_close(exact.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@given(shapes, zero_points, st.sampled_from([UINT8, UINT7]), seeds)
+def test_slopes_that_differ_between_channels(
+    shape: tuple[int, ...], zero_point: int, bounds: tuple[int, int], seed: int
+) -> None:
+    x, x_q = integers(*shape, seed=seed), QParams(0.03, zero_point)
+    function = nn.PReLU(shape[1])
+    with torch.no_grad():
+        function.weight.copy_(torch.linspace(-0.5, 1.5, shape[1]))
+        expected = function(affine.dequantize(x, x_q))
+    out = output_range(expected, bounds, 0.9)
+    for layout in (x, channels_last(x), x.flatten(2)):
+        layer = modules.channel_lookup(function, shape[1], x_q, out)
+        assert_rounded(layer(layout), expected.reshape(layout.shape), out)
+        exact = modules.channel_lookup(function, shape[1], x_q, None)(layout)
+        torch.testing.assert_close(exact, expected.reshape(layout.shape))
+
+
+def test_prelu_behind_layers() -> None:
+    def compute(m: Net, x: Tensor) -> Tensor:
+        return m.c(m.many(m.b(m.one(m.a(x)))))
+
+    model = Net(compute, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4), one=nn.PReLU(), many=nn.PReLU(8))
+    with torch.no_grad():
+        model.many.weight.copy_(torch.linspace(-0.5, 1.5, 8))
+    quantized, x = engine.quantize(model, [images(4)]), images(4)
+    assert quantized.plan.fp32_layers == ()
+    assert sqnr(run(model, x), run(quantized, x)) > 22
+
+
 MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     "chunk": lambda x: torch.cat([x.chunk(2, 1)[1], x.chunk(2, 1)[0]], 1),
     "split": lambda x: torch.cat([x.split([3, 5], 1)[1], x.split([3, 5], 1)[0]], 1),
@@ -198,6 +245,11 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     "expand": lambda x: x.unsqueeze(2).expand(-1, -1, 2, -1, -1).flatten(2, 3),
     "select": lambda x: x.unsqueeze(2).select(2, 0),
     "unbind": lambda x: x.unsqueeze(0).unbind(0)[0],
+    "expand_as": lambda x: x.mean((2, 3), True).expand_as(x),
+    "stack": lambda x: torch.stack([x, x * 2], 2).flatten(1, 2)[:, :8],
+    "maximum": lambda x: torch.maximum(x, x.flip(2)),
+    "max": lambda x: torch.max(x, other=x.flip(2)),
+    "min": lambda x: x.min(x.flip(2) + 0.5),
     "ceil pooling": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     "average": lambda x: F.avg_pool2d(x, 3, 2, 1, True, False),
     "number": lambda x: (2 - x) * 3 / 4,

@@ -3,7 +3,7 @@
 All of them work on plain uint8 and int8 tensors, channels last.
 """
 
-from pytest_ptq.engine.kernels.elementwise import add, dequantize, lookup, mean, mul, quantize
+from pytest_ptq.engine.kernels.elementwise import add, channel_lookup, dequantize, lookup, mean, mul, quantize
 from pytest_ptq.engine.kernels.onednn import (
     ENGINE,
     FLOAT_ACTIVATIONS,
@@ -30,6 +30,7 @@ __all__ = [
     "ScriptedLinear",
     "SizeGuard",
     "add",
+    "channel_lookup",
     "conv2d",
     "conv2d_add",
     "dequantize",

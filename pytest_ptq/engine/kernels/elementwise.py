@@ -55,6 +55,13 @@ def lookup(x: Tensor, table: Tensor) -> Tensor:
     return table.index_select(0, x.reshape(-1).int()).view(x.shape)
 
 
+def channel_lookup(x: Tensor, table: Tensor) -> Tensor:
+    """uint8 (N, C, ...) -> the entry of its channel's table (C, 256) for each value; channels are last in memory."""
+    flat = x.movedim(1, -1)
+    index = flat.int() + torch.arange(0, table.numel(), 256, dtype=torch.int32)
+    return table.view(-1).index_select(0, index.reshape(-1)).view(flat.shape).movedim(-1, 1)
+
+
 def mean(x: Tensor, x_q: QParams, out: QParams | None, keepdim: bool = True, dims: Sequence[int] = (-2, -1)) -> Tensor:
     """Mean over some dimensions: uint8 -> uint8, or float32 without `out`; they stay with size 1, or go."""
     sums = x.sum(tuple(dims), dtype=torch.int32, keepdim=keepdim)

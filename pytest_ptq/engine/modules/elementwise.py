@@ -92,24 +92,83 @@ def lookup(function: Callable[[Tensor], Any], x: QParams, out: QParams | None, n
     return QuantizedLookup(values if out is None else kernels.quantize(values, out), out, name)
 
 
-class QuantizedCat(Int8Layer):
-    """Concatenation. What is not stored in its scale already is brought into it by a table."""
+class QuantizedChannelLookup(Int8Layer):
+    """A function of one number that differs between channels (dimension 1): a table (C, 256)."""
 
-    def __init__(self, inputs: Sequence[QParams], out: QParams | None, dim: int) -> None:
+    def __init__(self, table: Tensor, out: QParams | None, name: str = "") -> None:
         super().__init__()
-        self.inputs, self.out, self.dim = list(inputs), out, dim
+        self.register_buffer("table", table)
+        self.out, self.name = out, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.channel_lookup(x, self.table)  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        return f"{self.name}{self._quantization()}".removeprefix(", ")
+
+
+def channel_lookup(
+    function: Callable[[Tensor], Any], channels: int, x: QParams, out: QParams | None, name: str = ""
+) -> QuantizedChannelLookup:
+    """The tables of a float function of (N, C): uint8 by `x` -> uint8 by `out`, or float32 without it."""
+    reals = kernels.dequantize(torch.arange(256, dtype=torch.uint8), x)
+    with torch.no_grad():
+        values = function(reals.view(-1, 1).expand(-1, channels)).detach().float().T.contiguous()
+    return QuantizedChannelLookup(values if out is None else kernels.quantize(values, out), out, name)
+
+
+class _InOneScale(Int8Layer):
+    """Reads several tensors. What is not stored in its own scale already is brought into it by a table."""
+
+    def __init__(self, inputs: Sequence[QParams], out: QParams | None) -> None:
+        super().__init__()
+        self.inputs, self.out = list(inputs), out
         self._tables = [None if q == out or out is None else lookup(lambda v: v, q, out).table for q in self.inputs]
 
-    def forward(self, *parts: Tensor) -> Tensor:
+    def _bring(self, parts: Sequence[Tensor]) -> list[Tensor]:
         if self.out is None:
-            pairs = zip(parts, self.inputs, strict=True)
-            return torch.cat([kernels.dequantize(x, q) for x, q in pairs], self.dim)
+            return [kernels.dequantize(x, q) for x, q in zip(parts, self.inputs, strict=True)]
         tables = zip(parts, self._tables, strict=True)
-        return torch.cat([x if t is None else kernels.lookup(x, t) for x, t in tables], self.dim)  # type: ignore[arg-type]
+        return [x if t is None else kernels.lookup(x, t) for x, t in tables]  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         rescaled = sum(t is not None for t in self._tables)
-        return f"dim={self.dim}, inputs={len(self.inputs)}, rescaled={rescaled}{self._quantization()}"
+        return f"inputs={len(self.inputs)}, rescaled={rescaled}{self._quantization()}"
+
+
+class QuantizedCat(_InOneScale):
+    """Concatenation."""
+
+    def __init__(self, inputs: Sequence[QParams], out: QParams | None, dim: int) -> None:
+        super().__init__(inputs, out)
+        self.dim = dim
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(self._bring(parts), self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, {super().extra_repr()}"
+
+
+class QuantizedStack(QuantizedCat):
+    """Tensors laid along a new dimension."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.stack(self._bring(parts), self.dim)
+
+
+class QuantizedMaximum(_InOneScale):
+    """The larger of two numbers. Rounding keeps their order: what is rounded once before is rounded once."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.maximum(*self._bring(parts))
+
+
+class QuantizedMinimum(_InOneScale):
+    """The smaller of two numbers."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.minimum(*self._bring(parts))
 
 
 class QuantizedPad(IntegerLayer):
