@@ -78,15 +78,15 @@ def dequantize(x: Tensor, q: QParams) -> Tensor:
     return (x.double() - q.zero_point).mul(q.scale).float()
 
 
-def weight_scales(weight: Tensor, per_channel: bool, largest: int = 255) -> Tensor:
+def weight_scales(weight: Tensor, per_channel: bool, largest: int | None = None) -> Tensor:
     """Symmetric scales of a weight (out_channels, ...): float32 (out_channels,), all equal when not per channel.
 
     Args:
-        largest: the largest integer of what the weight is multiplied with. Below 255, which is to say under
-            reduce_range, no two neighbours are so large together that the sum of their products leaves int16.
+        largest: the largest integer of what the weight is multiplied with, under reduce_range: no two neighbours are
+            then so large together that the sum of their products leaves int16.
     """
     steps = weight.detach().abs().flatten(1).amax(1) / WEIGHT_MAX
-    if largest < UINT8[1]:
+    if largest is not None:
         # Each of the two may be rounded up, by as much as one where it is searched which way.
         steps = torch.maximum(steps, _largest_pair(weight.detach()) / (INT16 // largest - 2))
     if not per_channel:
@@ -115,7 +115,7 @@ def _largest_pair(weight: Tensor) -> Tensor:
     return torch.maximum(up, -down).flatten(1).amax(1)
 
 
-def clip_weight(weight: Tensor, per_channel: bool, largest: int = 255) -> Tensor:
+def clip_weight(weight: Tensor, per_channel: bool, largest: int | None = None) -> Tensor:
     """Weight (out_channels, ...) clipped where its squared quantization error is smallest, of the same shape and type.
 
     For each channel, or for the whole weight, that one of CLIPS is taken at which rounding and clipping together err

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import fx, nn
 
-from pytest_ptq.engine.affine import PAIRED, UINT8, QParams, clip_weight
+from pytest_ptq.engine.affine import QParams, clip_weight
 from pytest_ptq.engine.align import align
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.calibrate import Calibration
@@ -50,7 +51,7 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
     converted.plan, converted.qconfig = plan, qconfig
     by_name = {node.name: node for node in converted.graph.nodes}
     if plan.clips_weights:
-        _clip_weights(converted, plan, by_name)
+        _clip_weights(converted, plan, by_name, qparams)
     stored = {name: qparams[source] for name, source in plan.sources.items()}
     converted.stored = {by_name[name].meta["layer"]: q for name, q in stored.items()}
     for name, decision in plan.nodes.items():
@@ -65,13 +66,17 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
     return converted
 
 
-def _clip_weights(converted: QuantizedModule, plan: QuantPlan, by_name: Mapping[str, fx.Node]) -> None:
+def _clip_weights(
+    converted: QuantizedModule, plan: QuantPlan, by_name: Mapping[str, fx.Node], qparams: Mapping[str, QParams]
+) -> None:
     """Clip the weights of what becomes int8, each layer's once, however often it is called."""
-    largest = PAIRED[1] if plan.reduce_range else UINT8[1]
-    blocks = {id(layer): layer for n, d in plan.nodes.items() if d.int8 and (layer := layer_of(converted, by_name[n]))}
-    for layer in blocks.values():
-        if isinstance(layer, Block):
-            layer.weight = clip_weight(layer.weight, plan.per_channel, largest)
+    clipped: set[int] = set()
+    for name, decision in plan.nodes.items():
+        layer = layer_of(converted, by_name[name])
+        if decision.int8 and isinstance(layer, Block) and id(layer) not in clipped:
+            read = qparams[plan.sources[tensor_inputs(by_name[name])[0].name]]
+            layer.weight = clip_weight(layer.weight, plan.per_channel, read.quant_max if plan.reduce_range else None)
+            clipped.add(id(layer))
 
 
 def _lower(
@@ -87,7 +92,8 @@ def _lower(
     names = {new: name for name, new in by_name.items()}
     reads = tensor_inputs(node)
     out = stored[names[node]] if plan.nodes[names[node]].output == "uint8" else None
-    layer = op.lower(describe_call(converted, node, op, plan.per_channel), [stored[names[r]] for r in reads], out)
+    call = replace(describe_call(converted, node, op, plan.per_channel), reduce_range=plan.reduce_range)
+    layer = op.lower(call, [stored[names[r]] for r in reads], out)
     path = node.meta["layer"] if node.op == "call_module" else unique_path(converted, node.meta["layer"])
     return replace_chain(converted, [node], path, layer, tuple(reads))
 

@@ -29,6 +29,7 @@ class Call:
         arguments: those that are not tensors of the graph, by name; numbers that the graph computes are None.
         reads: how many tensors of the graph it reads.
         per_channel: weights have one scale an output channel.
+        reduce_range: no two products of weights may leave int16.
         computed: an argument is a number that the graph computes from sizes.
         apply: the operation itself, on a float tensor in place of the one it reads.
     """
@@ -39,6 +40,7 @@ class Call:
     per_channel: bool = True
     computed: bool = False
     apply: Callable[[Tensor], Any] = lambda x: x
+    reduce_range: bool = False
 
     def given(self, name: str, usual: Any = None) -> Any:
         """An argument, whether it stands in the layer or in the call."""

@@ -177,12 +177,18 @@ def _assign(
 def _added_in_pairs(
     fused: FusedModule, nodes: Mapping[str, NodePlan], ops: Mapping[str, Op | None], sources: Mapping[str, str]
 ) -> Iterator[str]:
-    """Tensors whose products with weights are added two by two. All others keep eight bits under reduce_range too."""
+    """Tensors whose products with weights are added two by two. All others keep eight bits under reduce_range too.
+
+    So do the inputs of the model: pixels are 256 numbers, which eight bits hold exactly. Their weights give the bit.
+    """
+    inputs = {node.name for node in fused.graph.nodes if node.op == "placeholder"}
     for node in tensor_nodes(fused):
         if nodes[node.name].int8 and _weighted(ops[node.name]):
             weight = getattr(layer_of(fused, node), "weight", None)
             if isinstance(weight, Tensor) and adds_in_pairs(weight):
-                yield sources[tensor_inputs(node)[0].name]
+                source = sources[tensor_inputs(node)[0].name]
+                if source not in inputs:
+                    yield source
 
 
 def _spares(

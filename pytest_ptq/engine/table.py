@@ -58,14 +58,18 @@ _NORMALISES = "the mean and variance of what it reads are computed in fp32"
 OPS: tuple[Op, ...] = (
     Op(
         "conv2d", Kind.WEIGHTED, (ConvBlock, Conv1dBlock),
-        lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel),
+        lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel, c.reduce_range),
     ),
     Op(
-        "conv3d", Kind.WEIGHTED, (Conv3dBlock,), lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel),
+        "conv3d", Kind.WEIGHTED, (Conv3dBlock,),
+        lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel, c.reduce_range),
     ),
     # One weight a channel, which int8 holds exactly with a scale a channel, whatever other weights have.
     Op("batch_norm", Kind.WEIGHTED, (NormBlock,), lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, True)),
-    Op("linear", Kind.WEIGHTED, (LinearBlock,), lower=lambda c, r, o: q.quantized_linear(c.layer, r, o, c.per_channel)),
+    Op(
+        "linear", Kind.WEIGHTED, (LinearBlock,),
+        lower=lambda c, r, o: q.quantized_linear(c.layer, r, o, c.per_channel, c.reduce_range),
+    ),
     Op(
         "add", Kind.ELEMENTWISE, (), (operator.add, operator.iadd, torch.add), ("add", "add_"), ("alpha",),
         uses.arithmetic, uses.lower_add,

@@ -71,7 +71,7 @@ def test_as_the_cpu_is() -> None:
 EXACT = """
 import json, sys, torch
 from pytest_ptq.engine import affine
-from pytest_ptq.engine.affine import PAIRED, QParams
+from pytest_ptq.engine.affine import PAIRED, UINT8, QParams
 from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedLinear
 sys.path.insert(0, "tests")
 from engine.test_saturation import SHAPES
@@ -79,25 +79,26 @@ from engine.test_saturation import SHAPES
 torch.set_num_threads(1)
 found = {}
 generator = torch.Generator().manual_seed(0)
-for zero_point in (0, 90):
-    read = QParams(1.0, zero_point, *PAIRED)
+for zero_point, bounds in ((0, PAIRED), (90, PAIRED), (0, UINT8), (128, UINT8)):
+    read = QParams(1.0, zero_point, *bounds)
     for (channels, outputs, kernel, groups, size) in SHAPES:
         # Large weights side by side, one sign a channel, and an image as bright as can be.
         weight = torch.rand(outputs, channels // groups, kernel, kernel, generator=generator).sqrt()
         weight *= torch.randint(0, 2, (outputs, 1, 1, 1), generator=generator) * 2 - 1
-        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, PAIRED[1]))
-        x = torch.full((2, channels, size, size), PAIRED[1], dtype=torch.uint8)
+        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, bounds[1]))
+        x = torch.full((2, channels, size, size), bounds[1], dtype=torch.uint8)
         geometry = ((1, 1), (kernel // 2,) * 2, (1, 1), groups)
         layer = QuantizedConv2d(whole, torch.ones(outputs), None, "none", read, None, *geometry)
         exact = affine.conv2d_sums(x, zero_point, whole, *geometry)
         right = torch.equal(layer(x.contiguous(memory_format=torch.channels_last)).long(), exact)
-        found[f"{channels}, {outputs}, {kernel}, {groups}, {size}, {zero_point}"] = right
+        found[f"{channels}, {outputs}, {kernel}, {groups}, {size}, {zero_point}, {bounds}"] = right
     for count in (1, 2, 3, 64, 129):
         weight = torch.rand(33, count, generator=generator).sqrt()
-        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, PAIRED[1]))
-        x = torch.full((5, count), PAIRED[1], dtype=torch.uint8)
+        whole = affine.quantize_weight(weight, affine.weight_scales(weight, True, bounds[1]))
+        x = torch.full((5, count), bounds[1], dtype=torch.uint8)
         layer = QuantizedLinear(whole, torch.ones(33), None, "none", read, None)
-        found[f"linear {count}, {zero_point}"] = torch.equal(layer(x).long(), affine.linear_sums(x, zero_point, whole))
+        right = torch.equal(layer(x).long(), affine.linear_sums(x, zero_point, whole))
+        found[f"linear {count}, {zero_point}, {bounds}"] = right
 print(json.dumps(found))
 """
 SHAPES = (
@@ -111,5 +112,5 @@ SHAPES = (
 def test_what_reduce_range_makes_is_exact_where_pairs_saturate(isa: str) -> None:
     """The neighbours that it keeps apart are those that kernels add, whichever kernel takes a shape."""
     found = measured(EXACT, ONEDNN_MAX_CPU_ISA=isa, FBGEMM_ENABLE_INSTRUCTIONS="AVX2")
-    assert len(found) == 2 * (len(SHAPES) + 5)
+    assert len(found) == 4 * (len(SHAPES) + 5)
     assert not [shape for shape, right in found.items() if not right]

@@ -13,11 +13,15 @@ from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d,
 
 
 def quantized_conv(
-    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+    layer: nn.Module | None,
+    reads: Sequence[QParams],
+    out: QParams | None,
+    per_channel: bool = True,
+    reduce_range: bool = False,
 ) -> nn.Module:
     """The int8 layer of a ConvBlock or Conv3dBlock. reads: its input's, then its residual's."""
     assert isinstance(layer, (ConvBlock, Conv3dBlock))
-    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max)
+    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
     if isinstance(layer, Conv3dBlock):
         return QuantizedConv3d(
             quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
@@ -32,11 +36,15 @@ def quantized_conv(
 
 
 def quantized_linear(
-    layer: nn.Module | None, reads: Sequence[QParams], out: QParams | None, per_channel: bool = True
+    layer: nn.Module | None,
+    reads: Sequence[QParams],
+    out: QParams | None,
+    per_channel: bool = True,
+    reduce_range: bool = False,
 ) -> nn.Module:
     """The int8 layer of a LinearBlock."""
     assert isinstance(layer, LinearBlock)
-    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max)
+    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
     return QuantizedLinear(
         quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
     )
