@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from engine.nets import images, partly_fp32_net
+from pytest_ptq import engine
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -15,3 +19,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return engine.save(engine.quantize(partly_fp32_net(), [images()]), tmp_path / "model.safetensors")
