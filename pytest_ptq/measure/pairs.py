@@ -44,8 +44,6 @@ class Pairs:
     reference_ms: tuple[float, ...]
     variant_ms: tuple[float, ...]
     variant_first: tuple[bool, ...]
-    cpu_share: tuple[float, ...]
-    """CPU time that this process got during the pair, over the time that it took: the number of threads at best."""
 
 
 @dataclass(frozen=True)
@@ -182,18 +180,15 @@ class _Timed:
         self._orders = orders
         self._reference: list[float] = []
         self._variant: list[float] = []
-        self._cpu_share: list[float] = []
 
     def time(self, reference: Model, variant: Model, example: Tensor, clock: Clock) -> None:
-        cpu, start = time.process_time(), clock()
         first = self._orders[len(self._reference)]
         reference_s, variant_s = _time_pair(reference, variant, example, first, clock)
-        self._cpu_share.append((time.process_time() - cpu) / (clock() - start))
         self._reference.append(1000 * reference_s)
         self._variant.append(1000 * variant_s)
 
     def pairs(self) -> Pairs:
-        return Pairs(tuple(self._reference), tuple(self._variant), tuple(self._orders), tuple(self._cpu_share))
+        return Pairs(tuple(self._reference), tuple(self._variant), tuple(self._orders))
 
 
 def _warm_up_in_peace(

@@ -19,7 +19,7 @@ ORDER = (True, False, True)
 
 def pairs(ratio, fp32=10.0, creep=0.0):
     """Three pairs whose ratio moves by `creep` from the first to the last."""
-    return Pairs((fp32,) * 3, tuple(fp32 * ratio * (1 + creep * (i - 1)) for i in range(3)), ORDER, (1.0,) * 3)
+    return Pairs((fp32,) * 3, tuple(fp32 * ratio * (1 + creep * (i - 1)) for i in range(3)), ORDER)
 
 
 def samples(found, control=(1.0, 1.0, 1.0), **more):
@@ -137,11 +137,11 @@ def test_a_wild_control_is_not_taken_for_one_that_is_surely_off():
 @pytest.mark.parametrize(
     "broken",
     [
-        Pairs((), (), (), ()),
-        Pairs((1.0,), (), (), ()),
-        Pairs((math.nan,), (1.0,), (True,), (1.0,)),
-        Pairs((1.0,), (-1.0,), (True,), (1.0,)),
-        Pairs((0.0,), (1.0,), (True,), (1.0,)),
+        Pairs((), (), ()),
+        Pairs((1.0,), (), ()),
+        Pairs((math.nan,), (1.0,), (True,)),
+        Pairs((1.0,), (-1.0,), (True,)),
+        Pairs((0.0,), (1.0,), (True,)),
     ],
 )
 def test_broken_samples_are_refused(broken):
@@ -152,7 +152,7 @@ def test_broken_samples_are_refused(broken):
 
 
 def test_the_statistic_is_one_median_a_process():
-    wild = Pairs((10.0, 10.0, 10.0), (5.0, 5.0, 5000.0), ORDER, (1.0,) * 3)
+    wild = Pairs((10.0, 10.0, 10.0), (5.0, 5.0, 5000.0), ORDER)
     assert median_log_ratio(wild) == pytest.approx(math.log(0.5))
     assert samples([wild, wild]).log_ratio.value == pytest.approx(math.log(0.5))
 
@@ -202,7 +202,7 @@ def test_eager_is_a_median():
 @given(st.lists(ratios, min_size=2, max_size=20))
 def test_the_ratio_of_swapped_models_is_the_inverse(found):
     def swapped(p):
-        return Pairs(p.variant_ms, p.reference_ms, p.variant_first, p.cpu_share)
+        return Pairs(p.variant_ms, p.reference_ms, p.variant_first)
 
     there = to_measurements(samples(found))["latency_ratio"]
     back = to_measurements(samples([swapped(pairs(r)) for r in found]))["latency_ratio"]

@@ -31,4 +31,4 @@ class Clockwork:
     def _pairs(self, variant: Sequence[float]) -> Pairs:
         count = len(variant)
         order = tuple(i % 2 == 0 for i in range(count))
-        return Pairs((self._fp32,) * count, tuple(variant), order, (1.0,) * count)
+        return Pairs((self._fp32,) * count, tuple(variant), order)
