@@ -129,12 +129,13 @@ class Measuring:
         threads: int | None = None,
         folder: Path = FOLDER,
     ) -> None:
-        if case.kind == "imagenet" and case.argument is None:
+        if measure and case.kind == "imagenet" and case.argument is None:
             remedy = f"Let {KIT_VARIABLE} name a folder with images/ and val_map.txt."
             raise UsageError("there are no photographs", place=case.name, remedy=remedy)
         self.case, self.found, self.keep, self.measure, self.folder = case, found, keep, measure, folder
         self.machine = describe_machine(threads)
-        self.loaded = Loaded(case)
+        if measure:
+            self.loaded = Loaded(case)
 
     def rows(self, engines: Sequence[str]) -> list[Row]:
         """One row an engine, in their order; what is kept is not measured again."""
@@ -179,7 +180,8 @@ class Measuring:
         return self._row(rival.key, key, logits, [])
 
     def _key(self) -> dict[str, str]:
-        return {"data": self.loaded.digest, "isa": self.machine.isa}
+        data = {"data": self.loaded.digest} if self.measure else {}  # nothing is loaded only to be looked at
+        return {**data, "isa": self.machine.isa}
 
     def _row(self, engine: str, key: Mapping[str, str], logits: Callable[[], Tensor], notes: list[str]) -> Row:
         kept = stored(self.case.name, engine, key, self.folder)

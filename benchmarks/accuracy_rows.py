@@ -69,7 +69,7 @@ def store(row: Row, folder: Path = FOLDER) -> None:
 
 
 def stored(suite: str, engine: str, key: Mapping[str, str], folder: Path = FOLDER) -> Row | None:
-    """The row that was kept, stale where its key is another one; None where there is none, or a damaged one."""
+    """The row that was kept, stale where its key says otherwise than `key`; None: there is none, or a damaged one."""
     try:
         fields: dict[str, Any] = json.loads(_path(folder, suite, engine).read_text(encoding="utf-8"))
         row = Row(**fields)
@@ -77,7 +77,7 @@ def stored(suite: str, engine: str, key: Mapping[str, str], folder: Path = FOLDE
             return None
     except (OSError, ValueError, TypeError):
         return None
-    return replace(row, stale=dict(row.key) != dict(key))
+    return replace(row, stale=any(row.key.get(name) != value for name, value in key.items()))
 
 
 def _path(folder: Path, suite: str, engine: str) -> Path:

@@ -93,14 +93,16 @@ def test_a_row_of_another_version_is_measured_again_unless_it_is_to_be_kept(
     assert new.values["sqnr_db"] == 200
 
 
-def test_without_measuring_a_row_that_was_not_kept_says_so(
-    rows: Mapping[str, Row], measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+def test_without_measuring_nothing_is_loaded_and_a_row_that_was_not_kept_says_so(
+    rows: Mapping[str, Row], measuring: Measuring, case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "measure", False)
     monkeypatch.setattr("benchmarks.accuracy.run", lambda *_: pytest.fail("run"))
-    kept, absent = measuring.rows(["coarse", "crashing"])
-    assert kept == rows["coarse"]
-    assert absent.error == "not measured"
+    monkeypatch.setattr("benchmarks.accuracy.Loaded", lambda *_: pytest.fail("loaded"))
+    looking = Measuring(case, measuring.found, keep=True, measure=False, folder=folder)
+    assert looking.rows(["x86", "coarse"]) == [rows["x86"], rows["coarse"]]
+    assert looking.rows(["crashing"])[0].error == "not measured"
+    other = Measuring(case, {**measuring.found, "torch": "1.0"}, keep=True, measure=False, folder=folder)
+    assert [row.stale for row in other.rows(["x86", "coarse"])] == [False, True]
 
 
 def test_other_weights_are_another_model(case: Case, measuring: Measuring) -> None:
