@@ -126,6 +126,13 @@ class NormBlock(ConvBlock):
     prefix = "BatchNorm"
 
 
+class FlatNormBlock(NormBlock):
+    """A batch norm over vectors, sequences or volumes (N, C, ...): over images one pixel wide."""
+
+    def _compute(self, x: Tensor) -> Tensor:
+        return super()._compute(x.reshape(*x.shape[:2], -1, 1)).reshape(x.shape)
+
+
 class LinearBlock(Block):
     """Linear layer with an activation; `flat` when a batch norm was folded in, which means (N, C) only."""
 
@@ -210,10 +217,11 @@ def _padding(conv: nn.modules.conv._ConvNd) -> Sequence[int]:
     return (0,) * (conv.weight.ndim - 2) if isinstance(conv.padding, str) else conv.padding
 
 
-def norm_block(norm: nn.BatchNorm2d) -> NormBlock:
+def norm_block(norm: nn.modules.batchnorm._BatchNorm) -> NormBlock:
     """A block that computes what `norm` does in eval mode, with running statistics."""
     weight = torch.ones(norm.num_features, 1, 1, 1, dtype=torch.float32)
-    block = NormBlock(weight, None, (1, 1), (0, 0), (1, 1), norm.num_features)
+    kind = NormBlock if isinstance(norm, nn.BatchNorm2d) else FlatNormBlock
+    block = kind(weight, None, (1, 1), (0, 0), (1, 1), norm.num_features)
     fold_batch_norm(block, norm)
     return block
 

@@ -27,7 +27,7 @@ _OWN = {
     c.__name__: c
     for c in (
         blocks.ConvBlock, blocks.Conv1dBlock, blocks.Conv3dBlock, blocks.NormBlock, blocks.LinearBlock, ToChannelsLast,
-        Interleave, *modules.STORED,
+        blocks.FlatNormBlock, Interleave, *modules.STORED,
     )
 }  # fmt: skip
 _TENSOR_FUNCTIONS: dict[str, tuple[object, str]] = {

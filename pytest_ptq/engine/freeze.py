@@ -13,7 +13,14 @@ from torch import Tensor, fx, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, conv_output_shape, describe_conv
+from pytest_ptq.engine.blocks import (
+    Conv1dBlock,
+    Conv3dBlock,
+    ConvBlock,
+    FlatNormBlock,
+    conv_output_shape,
+    describe_conv,
+)
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.geometry import is_miscomputed, may_be_miscomputed
 from pytest_ptq.engine.graph import (
@@ -95,7 +102,7 @@ def freeze(model: nn.Module) -> FrozenModule:
         _restore_transposed(frozen, node)
     for node in call_nodes(frozen):
         block = layer_of(frozen, node)
-        if isinstance(block, ConvBlock):
+        if isinstance(block, ConvBlock) and not isinstance(block, FlatNormBlock):
             kind = FrozenConv1d if isinstance(block, Conv1dBlock) else FrozenConv2d
             put_layer(frozen, str(node.target), kind(block))
     for node in [n for n in frozen.graph.nodes if n.op == "placeholder"]:

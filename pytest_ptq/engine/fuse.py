@@ -36,6 +36,7 @@ from pytest_ptq.engine.transposed import as_convolution, can_be_convolution
 from pytest_ptq.engine.verify import verify_fused
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class FusedModule(StageModule):
@@ -68,7 +69,7 @@ def fuse(model: nn.Module) -> FusedModule:
             _grow_block(fused, node, LinearBlock(layer.weight, layer.bias))
     for node in call_nodes(fused):
         norm = layer_of(fused, node)
-        if type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+        if isinstance(norm, NORMS) and norm.running_mean is not None:
             _grow_block(fused, node, norm_block(norm))  # what no convolution took in
     finish(fused)
     for node in call_nodes(fused):

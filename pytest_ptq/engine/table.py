@@ -15,7 +15,7 @@ from torch import nn
 from pytest_ptq.engine import modules as q
 from pytest_ptq.engine import uses
 from pytest_ptq.engine.attention import attention_mask
-from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, LinearBlock, NormBlock
+from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, FlatNormBlock, LinearBlock, NormBlock
 from pytest_ptq.engine.op import Kind, Lower, Op
 from pytest_ptq.engine.swin import window_mask
 from pytest_ptq.engine.transposed import TRANSPOSED, Interleave
@@ -65,7 +65,10 @@ OPS: tuple[Op, ...] = (
         lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, c.per_channel, c.reduce_range),
     ),
     # One weight a channel, which int8 holds exactly with a scale a channel, whatever other weights have.
-    Op("batch_norm", Kind.WEIGHTED, (NormBlock,), lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, True)),
+    Op(
+        "batch_norm", Kind.WEIGHTED, (NormBlock, FlatNormBlock),
+        lower=lambda c, r, o: q.quantized_conv(c.layer, r, o, True),
+    ),
     Op(
         "linear", Kind.WEIGHTED, (LinearBlock,),
         lower=lambda c, r, o: q.quantized_linear(c.layer, r, o, c.per_channel, c.reduce_range),

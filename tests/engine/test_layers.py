@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -309,6 +310,25 @@ def test_a_batch_norm_by_itself(qconfig: str) -> None:
     assert quantized.plan.fp32_layers == ()
     assert sqnr(run(model, x), run(quantized, x)) > 20
     torch.testing.assert_close(run(engine.freeze(model), x), run(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("qconfig", ["x86", "minmax", "x86+bias"])
+@pytest.mark.parametrize("dims", [0, 1, 3])
+def test_a_batch_norm_by_itself_over_other_than_images(dims: int, qconfig: str, tmp_path: Path) -> None:
+    """Vectors (N, C), sequences and volumes."""
+    kinds: Any = {0: nn.Linear, 1: nn.Conv1d, 3: nn.Conv3d}
+    norm: Any = nn.BatchNorm3d if dims == 3 else nn.BatchNorm1d
+    options = () if dims == 0 else (3,)
+    model = Net(lambda m, x: m.b(F.silu(m.norm(F.relu(m.a(x) * 2)))), a=kinds[dims](6, 8, *options),
+                b=kinds[dims](8, 4, *options), norm=norm(8))  # fmt: skip
+    x = torch.randn(32, 6, *(7, 6, 5)[:dims], generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(run(engine.fuse(model), x), run(model, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run(engine.freeze(model), x), run(model, x), rtol=1e-4, atol=1e-5)
+    quantized = engine.quantize(model, [x], qconfig)
+    assert quantized.plan.fp32_layers == ()
+    assert sqnr(run(model, x), run(quantized, x)) > 20
+    loaded = engine.load(engine.save(quantized, tmp_path / "m.safetensors"))
+    assert torch.equal(run(loaded, x), run(quantized, x))
 
 
 @pytest.mark.parametrize(

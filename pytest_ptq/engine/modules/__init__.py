@@ -33,7 +33,13 @@ from pytest_ptq.engine.modules.pooling import (
     QuantizedMean,
 )
 from pytest_ptq.engine.modules.volumes import QuantizedConv3d
-from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d, QuantizedLinear, QuantizedWeighted
+from pytest_ptq.engine.modules.weighted import (
+    QuantizedConv1d,
+    QuantizedConv2d,
+    QuantizedFlatNorm,
+    QuantizedLinear,
+    QuantizedWeighted,
+)
 
 STORED = (
     DeQuantize, Quantize, QuantizedAdaptiveAvgPool1d, QuantizedAdaptiveAvgPool2d, QuantizedAdaptiveAvgPool3d,
@@ -41,7 +47,7 @@ STORED = (
     QuantizedAvgPool1d, QuantizedAvgPool2d, QuantizedAvgPool3d, QuantizedCat, QuantizedChannelLookup, QuantizedClamp,
     QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear, QuantizedLookup, QuantizedMaxPool1d,
     QuantizedMaxPool2d, QuantizedMaxPool3d, QuantizedMaximum, QuantizedMean, QuantizedMinimum, QuantizedMul,
-    QuantizedPad, QuantizedStack, QuantizedSub,
+    QuantizedPad, QuantizedStack, QuantizedSub, QuantizedFlatNorm,
 )  # fmt: skip
 """Layers that a file may name."""
 
@@ -67,6 +73,7 @@ __all__ = [
     "QuantizedConv1d",
     "QuantizedConv2d",
     "QuantizedConv3d",
+    "QuantizedFlatNorm",
     "QuantizedLinear",
     "QuantizedLookup",
     "QuantizedMaxPool1d",

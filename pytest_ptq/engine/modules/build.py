@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from pytest_ptq.engine.affine import QParams, quantize_weight, weight_scales
-from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, LinearBlock
+from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, FlatNormBlock, LinearBlock
 from pytest_ptq.engine.modules.volumes import QuantizedConv3d
-from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d, QuantizedFlatNorm, QuantizedLinear
 
 
 def quantized_conv(
@@ -27,7 +27,8 @@ def quantized_conv(
             quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
             layer.stride, layer.padding, layer.dilation, layer.groups,
         )  # fmt: skip
-    kind = QuantizedConv1d if isinstance(layer, Conv1dBlock) else QuantizedConv2d
+    kinds = {Conv1dBlock: QuantizedConv1d, FlatNormBlock: QuantizedFlatNorm}
+    kind = kinds.get(type(layer), QuantizedConv2d)
     return kind(
         quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
         layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,

@@ -200,6 +200,15 @@ class QuantizedConv1d(QuantizedConv2d):
         return super().forward(x.unsqueeze(2), residual).squeeze(2)
 
 
+class QuantizedFlatNorm(QuantizedConv2d):
+    """A batch norm over vectors, sequences or volumes (N, C, ...): over images one pixel wide."""
+
+    suffix = ""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return super().forward(x.reshape(*x.shape[:2], -1, 1), residual).reshape(x.shape)
+
+
 class QuantizedLinear(QuantizedWeighted):
     """Linear layer with its activation in one int8 kernel."""
 
