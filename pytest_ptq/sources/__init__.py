@@ -1,6 +1,7 @@
 """Where models and data come from. Importing this imports neither torch nor Pillow; building and loading do."""
 
-from pytest_ptq.sources.batches import Batches, check_disjoint, checked
+from pytest_ptq.sources.batches import Batches, checked
+from pytest_ptq.sources.disjoint import check_disjoint
 from pytest_ptq.sources.efficientnet_lite import EfficientNetLite0
 from pytest_ptq.sources.fashion_mnist import FashionMNIST
 from pytest_ptq.sources.folder import ImageFolder

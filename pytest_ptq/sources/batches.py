@@ -9,21 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import DataError, UsageError
+from pytest_ptq.sources.disjoint import APART, check_disjoint, name_of, stand
 from pytest_ptq.sources.image_files import FileImages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-APART = "Calibrate on images that are not used for evaluation."
 RELOADABLE = "Pass a callable that returns a fresh iterator, or a DataLoader."
 Loader = Callable[[], Iterable[Any]] | Iterable[Any]
-
-
-class Fingerprinted(Protocol):
-    def fingerprints(self) -> tuple[Iterable[str], Iterable[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ class _View:
             shared.update(fingerprint for fingerprint in found if fingerprint in theirs)
         batch, image = theirs[hashes[first]]
         raise DataError(
-            f"{_images(len(shared))} also in {self._other.place}; the first is image {image} of its batch {batch}",
+            f"{stand(len(shared))} also in {self._other.place}; the first is image {image} of its batch {batch}",
             place=f"{self._own.place} batch {index}, image {first}",
             remedy=APART,
         )
@@ -194,45 +190,8 @@ def checked(dataset: Any) -> Any:
     for part in ("calibration", "evaluation"):
         if not callable(getattr(dataset, part, None)):
             remedy = "See pytest_ptq.suite.Dataset for what a data set has."
-            raise DataError(f"it has no {part}()", place=_name(dataset), remedy=remedy)
-    return Batches(dataset.calibration, dataset.evaluation, name=_name(dataset)).load()
-
-
-def check_disjoint(dataset: Fingerprinted) -> bool:
-    """Refuse a data set that evaluates on images that it calibrates with. Reads every fingerprint once.
-
-    Returns:
-        False when there was nothing to compare: one of the two parts has no fingerprints.
-
-    Raises:
-        DataError: tells how many images are shared, and the first of them by its position.
-    """
-    calibration, evaluation = dataset.fingerprints()
-    position: dict[str, int] = {}
-    for index, fingerprint in enumerate(calibration):
-        position.setdefault(fingerprint, index)
-    compared, shared = 0, dict[str, int]()
-    for index, fingerprint in enumerate(evaluation):
-        compared += 1
-        if fingerprint in position:
-            shared.setdefault(fingerprint, index)
-    if shared:
-        fingerprint, index = next(iter(shared.items()))
-        raise DataError(
-            f"{_images(len(shared))} both in calibration and in evaluation; the first is calibration image "
-            f"{position[fingerprint]}, evaluation image {index}",
-            place=_name(dataset),
-            remedy=APART,
-        )
-    return bool(position) and compared > 0
-
-
-def _images(count: int) -> str:
-    return "1 image stands" if count == 1 else f"{count} images stand"
-
-
-def _name(dataset: object) -> str:
-    return str(getattr(dataset, "name", type(dataset).__name__))
+            raise DataError(f"it has no {part}()", place=name_of(dataset), remedy=remedy)
+    return Batches(dataset.calibration, dataset.evaluation, name=name_of(dataset)).load()
 
 
 def _input_only(item: Any, place: str) -> Tensor:
