@@ -14,6 +14,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from engine.nets import Net, run, sqnr
 from pytest_ptq import engine
+from pytest_ptq.engine import kernels
 from pytest_ptq.engine.capture import capture
 from pytest_ptq.engine.modules import QuantizedLinear
 from pytest_ptq.errors import CaptureError
@@ -216,5 +217,7 @@ def test_windows_of_any_size(size: tuple[int, int]) -> None:
     x = vectors(2, 3, *size)
     torch.testing.assert_close(run(capture(model), x), run(model, x), rtol=1e-4, atol=1e-5)
     quantized = engine.quantize(model, [x])
-    assert sqnr(run(model, x), run(quantized, x)) > 20
+    assert sqnr(run(model, x), run(quantized, x)) > (
+        14 if kernels.saturates_int16() else 20
+    )  # seven-bit activations cost 6 dB
     assert run(quantized, x[:1]).shape == (1, 4)
