@@ -175,6 +175,58 @@ class LayerError:
         return next((value for value in known if value is not None), math.inf)
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer of an int8 model, timed by itself.
+
+    Args:
+        name: its path in the model.
+        kernel: the operators that it calls; empty for what computes nothing.
+        shape: of its output.
+        ms: median of its times.
+        macs: its multiply-accumulates.
+    """
+
+    name: str
+    kernel: str
+    shape: tuple[int, ...]
+    ms: float
+    macs: int
+
+    @property
+    def gmacs_per_s(self) -> float | None:
+        """Billions of multiply-accumulates a second; None for a layer without any."""
+        return self.macs / (1e6 * self.ms) if self.macs and self.ms > 0 else None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one int8 model goes, in the order of its graph.
+
+    Args:
+        suite, qconfig: whose model it is.
+        shape: of the input.
+        threads: it was timed with.
+        repeats: medians are taken of.
+        layers: each timed by itself.
+        whole_ms: median of the model run as a whole, in between.
+        walk_ms: median of a pass that times layer by layer.
+        limit_gmacs_per_s: the most that a large int8 layer reached on this machine, with as many threads.
+        limit_layer: which layer that was.
+    """
+
+    suite: str
+    qconfig: str
+    shape: tuple[int, ...]
+    threads: int
+    repeats: int
+    layers: tuple[LayerTime, ...]
+    whole_ms: float
+    walk_ms: float
+    limit_gmacs_per_s: float
+    limit_layer: str
+
+
 def parts_per_million(part: int | None, whole: int | None) -> str:
     """Parts in a million; what is nearly nothing is told from nothing."""
     if part is None or not whole:

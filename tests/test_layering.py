@@ -15,7 +15,8 @@ SHARED = {"errors", "metrics", "qconfig", "student", "torch_ao"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner", "tuning"},
-    "cli": {"report", "runner"},
+    "cli": {"report", "runner", "profiling"},
+    "profiling": {"runner"},
     "runner": {"suite", "sources", "engine", "runtimes", "timing"},
     "tuning": {"runner"},
     "timing": {"engine", "measure"},

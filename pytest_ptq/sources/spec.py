@@ -23,12 +23,13 @@ DATA_KINDS: Mapping[str, Argument] = {
 }
 
 
-def parse_data_spec(spec: str, extra: Iterable[str] = ()) -> tuple[str, str | None]:
+def parse_data_spec(spec: str, extra: Iterable[str] = (), option: str = "--ptq-data") -> tuple[str, str | None]:
     """Split `kind` or `kind=argument`.
 
     Args:
         spec: such as `embedded` or `imagenet=/data/imagenet`. Only the first `=` separates.
         extra: further kinds (variants of a user's suite, kinds registered by a hook); their argument is optional.
+        option: where it was given, for messages.
 
     Raises:
         UnknownNameError: no such kind; suggests the nearest.
@@ -37,13 +38,13 @@ def parse_data_spec(spec: str, extra: Iterable[str] = ()) -> tuple[str, str | No
     kind, separator, argument = (part.strip() for part in spec.strip().partition("="))
     known = {**dict.fromkeys(extra, Argument.OPTIONAL), **DATA_KINDS}
     if not kind:
-        raise UsageError(f"{spec!r} names no kind of data", place="--ptq-data", remedy=_usage(known))
+        raise UsageError(f"{spec!r} names no kind of data", place=option, remedy=_usage(known))
     if kind not in known:
-        raise UnknownNameError("kind of data", kind, known, place="--ptq-data")
+        raise UnknownNameError("kind of data", kind, known, place=option)
     if known[kind] is Argument.NONE and separator:
-        raise UsageError(f"{kind!r} takes no argument", place="--ptq-data", remedy=f"Write --ptq-data {kind}.")
+        raise UsageError(f"{kind!r} takes no argument", place=option, remedy=f"Write {option} {kind}.")
     if not argument and (separator or known[kind] is Argument.REQUIRED):
-        raise UsageError(f"{kind!r} names no folder", place="--ptq-data", remedy=f"Write --ptq-data {kind}=DIR.")
+        raise UsageError(f"{kind!r} names no folder", place=option, remedy=f"Write {option} {kind}=DIR.")
     return kind, argument or None
 
 
