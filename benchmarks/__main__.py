@@ -6,18 +6,22 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import accuracy, clipping, gates, zoo
+from benchmarks import accuracy, calibration, clipping, gates, latency, zoo
 from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
 TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table, "gates": gates.table, "zoo": zoo.table}
-TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {"accuracy": accuracy.table}
+TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
+    "accuracy": accuracy.table,
+    "latency": latency.table,
+    "calibration": calibration.table,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("table", choices=sorted([*TABLES, *TAKING_ARGUMENTS]))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of accuracy; see accuracy --help")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of some tables; see accuracy --help")
     options = parser.parse_args()
     name: str = options.table
     if options.arguments and name in TABLES:
