@@ -1,4 +1,4 @@
-"""All options and ini keys -> one frozen `Settings`. The command line wins over the ini file."""
+"""Values of options and ini keys -> one frozen `Settings`. The command line wins over the ini file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pytest_ptq.errors import UsageError
-from pytest_ptq.plugin.gates import GATES, LATENCY
-from pytest_ptq.plugin.isa import HELD_ISAS, check_isa
+from pytest_ptq.plugin.command_line import OPTIONS
+from pytest_ptq.plugin.gates import LATENCY
+from pytest_ptq.plugin.isa import check_isa
 from pytest_ptq.plugin.option_values import as_path, choice, existing, gates_of, names, positive, seconds
 
 
@@ -69,80 +70,9 @@ class Settings:
     layers: Layers = Layers.FAILED
 
 
-@dataclass(frozen=True)
-class _Option:
-    """A command line option; `ini` is the type of its ini key, None where an ini key would do harm."""
-
-    name: str
-    help: str
-    metavar: str | None = None
-    ini: str | None = "string"
-
-    @property
-    def key(self) -> str:
-        return "ptq_" + self.name.replace("-", "_")
-
-
-_OPTIONS = (
-    _Option("suite", "which suites: names, or paths to suite files, separated by commas", "NAME[,NAME]"),
-    _Option("qconfig", "which qconfigs of the suite, by name or pattern, separated by commas", "GLOB"),
-    _Option("data", "embedded, imagenet=DIR, folder=DIR, or a kind that a hook registers", "SPEC"),
-    _Option("weights", "state dict (safetensors, or a checkpoint without pickled code) instead of the suite's", "FILE"),
-    _Option("metrics", f"which gates run: {','.join(GATES)} (default: all)", "GATE[,GATE]"),
-    _Option("threads", "threads that latency is measured with", "N", "int"),
-    _Option("latency", "gate: measure and judge (default); report: measure only; off: skip", "gate|report|off"),
-    _Option(
-        "update-baseline",
-        "new: write what is missing, limits included, to be reviewed; failed: record the values of failing gates "
-        "anew and still fail; all: record every value anew and pass (a limit that a person wrote is never changed and "
-        "still binds)",
-        "new|failed|all",
-        None,
-    ),
-    _Option("baseline-dir", "where baselines are read and written (default: baselines/ under the root folder)", "DIR"),
-    _Option("history", "where run records go (default: .ptq/history under the root folder)", "DIR"),
-    _Option("save", "writes the int8 models that were judged into this folder", "DIR"),
-    _Option("json", "writes this run's record into this file as well", "FILE"),
-    _Option("budget", "seconds that the tests of one suite may take; what is not judged by then fails", "SECONDS"),
-    _Option(
-        "isa",
-        "judges accuracy, size and coverage with int8 kernels held to an older instruction set, in a process of its "
-        f"own: what a CPU without VNNI would answer ({', '.join(HELD_ISAS)})",
-        "ISA",
-        None,
-    ),
-    _Option(
-        "layers",
-        "whose layers are looked at one by one, and saved in the run record: failed (default): of models that fail "
-        "their accuracy gate; all: of every model that has one",
-        "failed|all",
-    ),
-    _Option(
-        "annotations",
-        "github: print workflow commands, so that GitHub shows what failed beside the line of its limit; off: do not; "
-        "auto (default): github on GitHub Actions",
-        "auto|github|off",
-    ),
-)
-
-
-def add_options(parser: pytest.Parser) -> None:
-    group = parser.getgroup("ptq", "int8 model gates (pytest-ptq)")
-    for option in _OPTIONS:
-        group.addoption(f"--ptq-{option.name}", dest=option.key, default=None, metavar=option.metavar, help=option.help)
-        if option.ini is not None:
-            parser.addini(option.key, option.help, type=option.ini, default=None)  # type: ignore[arg-type]
-    strict = "an inconclusive latency verdict is a failure"
-    group.addoption("--ptq-strict", dest="ptq_strict", action="store_true", default=None, help=strict)
-    parser.addini("ptq_strict", strict, type="bool", default=False)
-    tune = "instead of testing, find the fewest layers that must stay in fp32 for accuracy to keep its limits"
-    group.addoption("--ptq-tune", dest="ptq_tune", action="store_true", default=None, help=tune)
-    group.addoption("--ptq-list-suites", dest="ptq_list_suites", action="store_true", help="print the suites and exit")
-
-
 def read_settings(config: pytest.Config) -> Settings:
     """Raises UsageError for a value that cannot be right."""
-    found = {option.key: _value(config, option.key, ini=option.ini is not None) for option in _OPTIONS}
+    found = {option.key: _value(config, option.key, ini=option.ini is not None) for option in OPTIONS}
     text = {key: None if given is None else given[0] for key, given in found.items()}
     path = {key: None if given is None else as_path(*given) for key, given in found.items()}
     gates = gates_of(text["ptq_metrics"])
@@ -188,7 +118,7 @@ def misled(config: pytest.Config) -> bool:
     """
     here = config.invocation_params.dir
     given = set(map(str, config.invocation_params.args))
-    values = {str(config.getoption(option.key)) for option in _OPTIONS}
+    values = {str(config.getoption(option.key)) for option in OPTIONS}
     seen = any((here / value).exists() for value in values & given)
     return seen and not config.getoption("rootdir", None) and config.rootpath != _root_around(here)
 

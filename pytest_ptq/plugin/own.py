@@ -10,11 +10,12 @@ from pytest_ptq.plugin.gates import CLASSIFICATION
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
-from pytest_ptq.sources import Batches
 from pytest_ptq.suite import Suite, Variant
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pytest_ptq.sources import Batches
 
 KIND = "own"
 
@@ -33,6 +34,8 @@ def own_selection(
         raise UsageError("ptq_check got no calibration data", place=test, remedy="Pass calibration=batches.")
     if model.training:
         raise CaptureError("the model is in training mode", place=test, remedy="Call model.eval() before ptq_check.")
+    from pytest_ptq.sources import Batches
+
     # Only the accuracy gate needs labels, and refuses to go without; the others never look.
     data = Batches(calibration, [] if evaluation is None else evaluation, name=KIND)
     shape = latency_shape or _one_image(data)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tabulate import tabulate
-
 from pytest_ptq.metrics import LayerError, parts_per_million
 from pytest_ptq.report.printable import printable
 
@@ -37,6 +35,8 @@ def layer_lines(layers: Sequence[LayerError]) -> list[str]:
     cells = {title: [show(x) for x in worst] for title, show in _COLUMNS.items()}
     titles = [title for title, shown in cells.items() if title in _ALWAYS or any(text != "-" for text in shown)]
     rows = [[printable(x.name), printable(x.kind), *(cells[title][i] for title in titles)] for i, x in enumerate(worst)]
+    from tabulate import tabulate
+
     text = tabulate(rows, headers=["layer", "kind", *titles], tablefmt="simple", disable_numparse=True)
     cause = why(worst[0])
     said = ["", f"    {printable(worst[0].name)}: {cause}"] if cause else []

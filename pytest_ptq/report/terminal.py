@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from tabulate import tabulate
-
 from pytest_ptq import metrics as m
 from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
 from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
@@ -74,6 +72,8 @@ def table(rows: Sequence[SuiteRow], width: int | None = None) -> str:
         rows: one for each suite and qconfig.
         width: columns of the terminal; below 140, long cells are broken into lines.
     """
+    from tabulate import tabulate
+
     gap = "\n" if width is not None and width < NARROW else " "
     several = len({(row.suite, row.data) for row in rows}) > 1
     ordered = sorted(rows, key=_seriousness)
