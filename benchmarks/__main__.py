@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import accuracy, calibration, clipping, gates, latency, zoo
+from benchmarks import accuracy, calibration, clipping, gates, latency, overhead, scaling, zoo
 from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
@@ -15,6 +15,8 @@ TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "accuracy": accuracy.table,
     "latency": latency.table,
     "calibration": calibration.table,
+    "overhead": overhead.table,
+    "scaling": scaling.table,
 }
 
 

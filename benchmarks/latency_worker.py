@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
+from benchmarks.memory import peak_mb
 from benchmarks.rivals.rival import Predict, Rival, Settings
 from pytest_ptq.measure.conditions import resting_gc
 from pytest_ptq.measure.load import LoadMeter
@@ -99,7 +100,7 @@ def main(arguments: list[str], requests: IO[str], answers: IO[str]) -> int:
     try:
         start = time.monotonic()
         predict, example = _make(module, key, builder, model, int(threads))
-        answer(ready=time.monotonic() - start, peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        answer(ready=time.monotonic() - start, peak_mb=peak_mb())
         for line in requests:
             answer(turn=_turn(predict, example, json.loads(line)))
     except Exception as error:

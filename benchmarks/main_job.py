@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_ptq.errors import MeasurementError
 
 ROOT = Path(__file__).resolve().parents[1]
+_LAUNCHER = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL).returncode
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+open(sys.argv[1], "w").write(json.dumps([seconds, peak, status]))
+"""
+"""A small process between this one and the command: Linux counts as a child's what its parent held at the start."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +40,26 @@ class Usage:
     status: int
 
 
-def run(cache: Path, *more: str) -> Usage:
+def run(cache: Path) -> Usage:
     """`pytest --ptq-suite resnet50` with that folder as pytest's cache; its record goes nowhere.
 
     Raises MeasurementError when it ended with neither 0 nor 1: something else went wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="ptq-main-") as history, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryDirectory(prefix="ptq-main-") as history:
         command = [sys.executable, "-m", "pytest", "--ptq-suite", "resnet50", "-o", f"cache_dir={cache}"]
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [*command, "--ptq-history", history, *more], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT
-        )
-        # Not wait(): this tells what the process and those that it waited for have used.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 1):
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise MeasurementError(f"the main job ended with {process.returncode} ({' '.join(last)})")
-    return Usage(seconds, usage.ru_maxrss * 1024 / 1e9, process.returncode)
+        usage = used([*command, "--ptq-history", history])
+    if usage.status not in (0, 1):
+        raise MeasurementError(f"the main job ended with status {usage.status}", remedy=f"Run {' '.join(command)}.")
+    return usage
+
+
+def used(command: Sequence[str]) -> Usage:
+    """What a command takes; its standard output is not shown. Raises MeasurementError when it cannot be started."""
+    with tempfile.TemporaryDirectory(prefix="ptq-usage-") as name:
+        said = Path(name) / "said.json"
+        environment = {**os.environ, "PYTEST_ADDOPTS": ""}
+        subprocess.run([sys.executable, "-c", _LAUNCHER, str(said), *command], cwd=ROOT, check=False, env=environment)
+        if not said.is_file():
+            raise MeasurementError(f"{command[0]} cannot be started")
+        seconds, peak_kib, status = json.loads(said.read_text(encoding="utf-8"))
+    return Usage(seconds, peak_kib * 1024 / 1e9, status)
