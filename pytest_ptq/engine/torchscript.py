@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.modules.volumes import QuantizedConv3d
-from pytest_ptq.engine.modules.weighted import PLAIN, QuantizedConv2d, QuantizedLinear, QuantizedWeighted
+from pytest_ptq.engine.deploy.ready import script_calls
 from pytest_ptq.errors import StoreError
 
 
@@ -64,15 +63,6 @@ def save_torchscript(model: nn.Module, path: str | os.PathLike[str], example: Te
     return target
 
 
-class _ScriptedCalls(nn.Module):
-    """Mixed into an int8 layer: its kernel is called through TorchScript."""
-
-    def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
-        kernel: Any = self.scripted_plain if out is PLAIN and hasattr(self, "scripted_plain") else self.scripted
-        y: Tensor = kernel(x) if isinstance(self, QuantizedLinear) else kernel(x, residual)
-        return y
-
-
 class _Guarded(nn.Module):
     """The model behind a check of its input's size, which a tracer would take down as a constant."""
 
@@ -88,24 +78,8 @@ class _Guarded(nn.Module):
 def _scripted(model: QuantizedModule, x: Tensor) -> nn.Module:
     """A copy of the model whose kernels a tracer can record."""
     twin = copy.deepcopy(model)
-    for layer in list(twin.modules()):
-        if isinstance(layer, QuantizedWeighted):
-            layer.scripted = _kernel(layer, layer._out)
-            if layer.adds:  # of a residual that broadcasts
-                layer.scripted_plain = _kernel(layer, PLAIN)
-            layer.__class__ = type(f"Scripted{type(layer).__name__}", (_ScriptedCalls, type(layer)), {})
+    script_calls(twin, ready=False)
     return _Guarded(twin, x).eval()
-
-
-def _kernel(layer: QuantizedWeighted, out: tuple[Any, ...]) -> Any:
-    x_scale, x_zero, scales, _ = layer._call
-    shared = (layer.weight, scales, layer._bias, (x_scale, x_zero), out)
-    if isinstance(layer, QuantizedLinear):
-        return torch.jit.script(kernels.ScriptedLinear(*shared))
-    assert isinstance(layer, (QuantizedConv2d, QuantizedConv3d))
-    residual = getattr(layer, "residual", None)
-    more = () if residual is None else ((residual.scale, residual.zero_point),)
-    return torch.jit.script(kernels.ScriptedConv(*shared, layer._geometry, *more))
 
 
 def _compare(model: nn.Module, traced: nn.Module, x: Tensor) -> None:

@@ -18,17 +18,43 @@ from pytest_ptq.engine.kernels.onednn import (
     pack_linear,
     saturates_int16,
 )
+from pytest_ptq.engine.kernels.packed import (
+    FromPlain,
+    PackedConv,
+    PackedMaxPool2d,
+    PackedQuantize,
+    ToPlain,
+    has_quantized_tensors,
+    onednn_engine,
+    run_with_onednn,
+)
 from pytest_ptq.engine.kernels.pooling import max_pool
-from pytest_ptq.engine.kernels.scripted import ScriptedConv, ScriptedKernel, ScriptedLinear, SizeGuard
+from pytest_ptq.engine.kernels.scripted import (
+    ReadyConv,
+    ReadyFloatConv,
+    ReadyLinear,
+    ScriptedConv,
+    ScriptedKernel,
+    ScriptedLinear,
+    SizeGuard,
+)
 
 __all__ = [
     "ENGINE",
     "FLOAT_ACTIVATIONS",
+    "FromPlain",
+    "PackedConv",
     "PackedFor",
+    "PackedMaxPool2d",
+    "PackedQuantize",
+    "ReadyConv",
+    "ReadyFloatConv",
+    "ReadyLinear",
     "ScriptedConv",
     "ScriptedKernel",
     "ScriptedLinear",
     "SizeGuard",
+    "ToPlain",
     "add",
     "channel_lookup",
     "conv2d",
@@ -36,14 +62,17 @@ __all__ = [
     "dequantize",
     "float_conv2d",
     "float_conv2d_add",
+    "has_quantized_tensors",
     "linear",
     "lookup",
     "max_pool",
     "mean",
     "mul",
+    "onednn_engine",
     "pack_conv",
     "pack_float_conv2d",
     "pack_linear",
     "quantize",
+    "run_with_onednn",
     "saturates_int16",
 ]

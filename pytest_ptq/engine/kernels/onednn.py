@@ -44,14 +44,21 @@ class PackedFor:
     def __init__(self, pack: Callable[[list[int]], Tensor]) -> None:
         self._pack = pack
         self._size: torch.Size | None = None
+        self._shape: list[int] | None = None
         self._packed: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """The weight packed for an input (N, C, ...) like `x`. The batch size does not matter."""
         size = x.shape[2:]
         if size != self._size:
-            self._packed, self._size = self._pack(list(x.shape)), size
+            self._shape = list(x.shape)
+            self._packed, self._size = self._pack(self._shape), size
         return self._packed
+
+    def again(self) -> Tensor:
+        """Another copy of what was packed last."""
+        assert self._shape is not None
+        return self._pack(self._shape)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedFor:
         return PackedFor(self._pack)  # oneDNN's layout cannot be copied; it is packed again

@@ -27,6 +27,7 @@ class ScriptedKernel(nn.Module):
 
     size: List[int]
     packed: Optional[Tensor]
+    ready: Optional[Tensor]
     scalars: List[float]
     bias: Optional[Tensor]
 
@@ -43,6 +44,7 @@ class ScriptedKernel(nn.Module):
         self.integers = out[2] is torch.uint8
         self.scalars = [float(v) for v in out[4]]
         self.packed, self.size = None, [0]
+        self.ready = None
 
 
 class ScriptedConv(ScriptedKernel):
@@ -65,7 +67,7 @@ class ScriptedConv(ScriptedKernel):
         self.groups = int(geometry[3])
         self.other_scale, self.other_zero = residual
 
-    def forward(self, x: Tensor, residual: Optional[Tensor]) -> Tensor:
+    def weight_for(self, x: Tensor) -> Tensor:
         size = x.size()[2:]
         packed = self.packed
         if packed is None or self.size != size:
@@ -74,6 +76,10 @@ class ScriptedConv(ScriptedKernel):
                 self.groups, x.size(),
             )  # fmt: skip
             self.packed, self.size = packed, size
+        return packed
+
+    def forward(self, x: Tensor, residual: Optional[Tensor]) -> Tensor:
+        packed = self.weight_for(x)
         scalars = torch.jit.annotate(List[Optional[Union[int, float, complex]]], [])
         for scalar in self.scalars:
             scalars.append(scalar)
@@ -93,18 +99,70 @@ class ScriptedConv(ScriptedKernel):
 class ScriptedLinear(ScriptedKernel):
     """A linear layer."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def weight_for(self) -> Tensor:
         packed = self.packed
         if packed is None:
             packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
             self.packed = packed
+        return packed
+
+    def forward(self, x: Tensor) -> Tensor:
         scalars = torch.jit.annotate(List[Optional[Union[int, float, complex]]], [])
         for scalar in self.scalars:
             scalars.append(scalar)
         dtype = torch.uint8 if self.integers else torch.float32
         return torch.ops.onednn.qlinear_pointwise(
-            x, self.x_scale, self.x_zero, packed, self.scales, self.zeros, self.bias, self.out_scale, self.out_zero,
-            dtype, self.post_op, scalars, self.algorithm,
+            x, self.x_scale, self.x_zero, self.weight_for(), self.scales, self.zeros, self.bias, self.out_scale,
+            self.out_zero, dtype, self.post_op, scalars, self.algorithm,
+        )  # fmt: skip
+
+
+class ReadyConv(ScriptedConv):
+    """A convolution whose weight is packed already: for images of one size, in this process."""
+
+    def weight_for(self, x: Tensor) -> Tensor:
+        ready = self.ready
+        assert ready is not None
+        return ready
+
+
+class ReadyLinear(ScriptedLinear):
+    """A linear layer whose weight is packed already: in this process."""
+
+    def weight_for(self) -> Tensor:
+        ready = self.ready
+        assert ready is not None
+        return ready
+
+
+class ReadyFloatConv(nn.Module):
+    """A float convolution with its activation, perhaps a residual, and a packed weight."""
+
+    scalars: List[float]
+    bias: Optional[Tensor]
+    ready: Optional[Tensor]
+
+    def __init__(self, bias: Tensor | None, geometry: tuple[Any, ...], activation: tuple[str, List[float]]) -> None:
+        super().__init__()
+        self.ready = None
+        self.register_buffer("bias", bias)
+        self.stride, self.padding, self.dilation = list(geometry[0]), list(geometry[1]), list(geometry[2])
+        self.groups = int(geometry[3])
+        self.name, self.scalars = activation[0], [float(v) for v in activation[1]]
+
+    def forward(self, x: Tensor, residual: Optional[Tensor]) -> Tensor:
+        ready = self.ready
+        assert ready is not None
+        scalars = torch.jit.annotate(List[Optional[Union[int, float, complex]]], [])
+        if residual is not None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, residual, ready, self.bias, self.padding, self.stride, self.dilation, self.groups, "add", 1.0,
+                "relu" if self.name == "relu" else None, scalars, "",
+            )  # fmt: skip
+        for scalar in self.scalars:
+            scalars.append(scalar)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, ready, self.bias, self.padding, self.stride, self.dilation, self.groups, self.name, scalars, "",
         )  # fmt: skip
 
 
