@@ -53,6 +53,7 @@ class SuiteRun:
         qconfigs: further qconfigs by name, beside the presets.
         metrics: the metrics that the suite may name.
         cache: folder in which calibration statistics are kept from run to run; nowhere by default.
+        results_cache: the same for the float model's logits.
 
     Raises:
         UnknownNameError: the suite has no such variant, or names an unknown qconfig or metric.
@@ -70,6 +71,7 @@ class SuiteRun:
         qconfigs: Mapping[str, QConfig] | None = None,
         metrics: Mapping[str, MetricSource] | None = None,
         cache: Path | None = None,
+        results_cache: Path | None = None,
     ) -> None:
         self.suite, self.argument, self.weights, self._threads, self.progress = (
             suite,
@@ -78,7 +80,7 @@ class SuiteRun:
             threads,
             progress,
         )
-        self.cache = cache
+        self.cache, self.results_cache = cache, results_cache
         self.kind = kind if kind is not None else next(iter(suite.variants))
         if self.kind not in suite.variants:
             raise UnknownNameError("kind of data", self.kind, suite.variants, place=f"suite {suite.name}")
@@ -91,6 +93,7 @@ class SuiteRun:
         self._calibrations: dict[tuple[object, ...], tuple[PreparedModule, Calibration]] = {}
         self._quantized: dict[QConfig, QuantizedModule] = {}
         self._measured: dict[tuple[str, QConfig], Mapping[str, Measurement]] = {}
+        self._fp32_logits: tuple[Tensor, Tensor] | None = None
 
     @property
     def variant(self) -> Variant:
@@ -164,14 +167,22 @@ class SuiteRun:
             held = self._calibrations[key] = prepared, seen
         return held
 
-    @cached_property
-    def _fp32_logits(self) -> tuple[Tensor, Tensor]:
-        return self._evaluate(self.fp32, "evaluating fp32")
-
-    def _evaluate(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
+    def _logits(self, quantized: QuantizedModule, title: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of fp32 and of int8, and labels. int8 comes first: by then it is known whose logits may be kept."""
+        from pytest_ptq.fp32_results import Fp32Results
         from pytest_ptq.measure.accuracy import collect_logits
 
-        return collect_logits(model, self._evaluation(title))
+        if self._fp32_logits is not None:
+            int8, _ = collect_logits(quantized, self._evaluation(title))
+            return self._fp32_logits[0], int8, self._fp32_logits[1]
+        kept = Fp32Results(self.results_cache, self.fused)
+        int8, labels = collect_logits(quantized, kept.watch(self._evaluation(title)))
+        fp32 = kept.find(len(labels))
+        if fp32 is None:
+            fp32, _ = collect_logits(self.fp32, self._evaluation("evaluating fp32"))
+            kept.keep(fp32)
+        self._fp32_logits = fp32, labels
+        return fp32, int8, labels
 
     def _evaluation(self, title: str) -> Iterator[Any]:
         batches = self.dataset.evaluation()
@@ -181,6 +192,7 @@ class SuiteRun:
     def _class_coverage(self) -> Mapping[str, Measurement]:
         from pytest_ptq.measure.classes import class_coverage
 
+        assert self._fp32_logits is not None  # whoever asks has just evaluated
         logits, labels = self._fp32_logits
         known = getattr(self.dataset, "calibration_labels", lambda: None)()
         seen = self._predicted_classes() if known is None else list(known)
@@ -222,8 +234,7 @@ class SuiteRun:
         title = f"evaluating {qconfig.name}"
         if not self.suite.top1:
             return compare_outputs(self.fp32, quantized, self._evaluation(title), self.metrics)
-        fp32, labels = self._fp32_logits
-        int8, _ = self._evaluate(quantized, title)
+        fp32, int8, labels = self._logits(quantized, title)
         own = from_logits(fp32, int8, labels, self.metrics)
         return {**compare(fp32, int8, labels), **own, **self._class_coverage}
 

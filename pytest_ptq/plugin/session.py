@@ -67,12 +67,11 @@ class PTQSession:
             raise UsageError(message, place="--ptq-isa", remedy="Run it without pytest.main().")
         return found
 
-    @cached_property
-    def cache(self) -> Path | None:
-        """pytest's own cache, which `--cache-clear` empties; none with `-p no:cacheprovider`."""
+    def cache(self, name: str) -> Path | None:
+        """A folder in pytest's own cache, which `--cache-clear` empties; none with `-p no:cacheprovider`."""
         cache = getattr(self.config, "cache", None)
         try:
-            return None if cache is None else Path(cache.mkdir("ptq-calibration"))
+            return None if cache is None else Path(cache.mkdir(name))
         except OSError:  # a project that cannot be written to
             return None
 
@@ -110,7 +109,8 @@ class PTQSession:
             threads=self.machine.threads,
             progress=self.budget(selection).watch(self.progress),
             metrics=self.tables.metrics,
-            cache=self.cache,
+            cache=self.cache("ptq-calibration"),
+            results_cache=self.cache("ptq-fp32"),
         )
 
     def budget(self, selection: Selection) -> Budget:
