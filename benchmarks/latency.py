@@ -26,7 +26,7 @@ from benchmarks.page import insert, write_json
 from benchmarks.rivals import RIVALS
 from benchmarks.rivals.process import versions
 from benchmarks.rivals.rival import Rival
-from benchmarks.turns import alone
+from benchmarks.turns import Turns, add_locks
 from pytest_ptq.errors import UnknownNameError
 from pytest_ptq.measure.machine import describe_machine
 
@@ -71,8 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of turns, {ROUNDS} by default")
     parser.add_argument("--keep", action="store_true", help="show results of earlier sources, marked, as they are")
     parser.add_argument("--kept-only", action="store_true", help="measure nothing: show what was kept, as --keep does")
-    lock = "a file to hold locked during every round, where others use the machine; repeatable, locked in order"
-    parser.add_argument("--lock", action="append", default=[], type=Path, metavar="FILE", help=lock)
+    add_locks(parser)
     parser.add_argument("--into", metavar="FILE", help="put the tables between the marks of a Markdown file too")
     parser.add_argument("--json", default=str(FOLDER / "latency.json"), metavar="FILE", help="where JSON goes")
     return parser
@@ -115,7 +114,7 @@ def _cell(
         return kept
     if options.kept_only:
         return None
-    plan = latency_crew.Plan(latency_models.__name__, model, threads, options.rounds, Pace(), alone(options.lock))
+    plan = latency_crew.Plan(latency_models.__name__, model, threads, options.rounds, Pace(), Turns(options.lock))
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{model}-{threads}.log").open("wb") as log:
         measured = latency_crew.measure(plan, engines, log)

@@ -11,16 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO, Any
 
 from benchmarks.latency_rows import Engine
 from benchmarks.latency_worker import Pace, Turn
-from benchmarks.rivals.process import _environment, interpreter
+from benchmarks.rivals.process import environment, interpreter
 from benchmarks.rivals.rival import Rival
+from benchmarks.turns import Turns
 from pytest_ptq.errors import MeasurementError
 from pytest_ptq.measure.pairs import CROWDED
 
@@ -33,22 +34,47 @@ IDLE = 0.05
 PATIENCE_S = 2.0
 REPEATS = 3
 """How often a turn is taken again when other programs came between."""
+HELD_S = 40.0
+"""For how long rounds follow one another without giving others a turn."""
 COMMAND = ("-m", "benchmarks.latency_worker")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one model is measured.
+
+    Args:
+        builder: the module whose `build` and `images` make model and inputs.
+        model: its name there.
+        threads: of every engine.
+        rounds: in each of them every engine has one turn, in random order.
+        pace: of a turn.
+        turns: taken for every engine that gets ready, and for some rounds together.
+        ready_s: how long an engine may take to quantize and compile.
+    """
+
+    builder: str
+    model: str
+    threads: int
+    rounds: int
+    pace: Pace
+    turns: Turns
+    ready_s: float = READY_S
 
 
 class Worker:
     """One engine's process. A context manager: dead and waited for on the way out, whatever happened."""
 
-    def __init__(self, engine: Rival, builder: str, model: str, threads: int, *, rival: bool, log: IO[bytes]) -> None:
+    def __init__(self, engine: Rival, plan: Plan, *, rival: bool, log: IO[bytes]) -> None:
         self.engine = engine
         python = interpreter() if rival else sys.executable
         self._said = b""
         self._process = subprocess.Popen(
-            [python, *COMMAND, engine.module, engine.key, builder, model, str(threads)],
+            [python, *COMMAND, engine.module, engine.key, plan.builder, plan.model, str(plan.threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**_environment(), "OMP_NUM_THREADS": str(threads)},
+            env={**environment(), "OMP_NUM_THREADS": str(plan.threads)},
             start_new_session=True,
         )
 
@@ -118,29 +144,6 @@ def _ended(code: int) -> str:
     return f"ended with status {code} and said nothing"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one model is measured.
-
-    Args:
-        builder: the module whose `build` and `images` make model and inputs.
-        model: its name there.
-        threads: of every engine.
-        rounds: in each of them every engine has one turn, in random order.
-        pace: of a turn.
-        alone: entered around every round, to keep other benchmarks of this machine out.
-        ready_s: how long an engine may take to quantize and compile.
-    """
-
-    builder: str
-    model: str
-    threads: int
-    rounds: int
-    pace: Pace
-    alone: Callable[[], AbstractContextManager[object]]
-    ready_s: float = READY_S
-
-
 def measure(plan: Plan, engines: Sequence[tuple[Rival, bool]], log: IO[bytes]) -> dict[str, Engine]:
     """Time all engines in the same rounds; one that fails has its reason instead of turns.
 
@@ -153,19 +156,31 @@ def measure(plan: Plan, engines: Sequence[tuple[Rival, bool]], log: IO[bytes]) -
     with ExitStack() as stack:
         crew: dict[str, Worker] = {}
         for engine, rival in engines:
-            worker = stack.enter_context(Worker(engine, plan.builder, plan.model, plan.threads, rival=rival, log=log))
-            try:
-                said = worker.answer("ready", plan.ready_s)
-            except MeasurementError as error:
-                worker.end()
-                found[engine.key] = Engine(error=str(error))
-                continue
-            crew[engine.key] = worker
-            found[engine.key] = Engine(ready_s=said["ready"], peak_mb=said["peak_mb"])
-            print(f"{plan.model} {plan.threads} {engine.key}: ready in {said['ready']:.0f} s", file=sys.stderr)
-        for number in range(plan.rounds):
-            with plan.alone():
-                _round(crew, found, plan.pace, random.Random(number))
+            with plan.turns.preparing():
+                worker = stack.enter_context(Worker(engine, plan, rival=rival, log=log))
+                found[engine.key] = _ready(worker, plan)
+            if not found[engine.key].error:
+                crew[engine.key] = worker
+        numbers = list(range(plan.rounds))
+        while numbers:
+            with plan.turns.timing():
+                until = time.monotonic() + HELD_S
+                while numbers and time.monotonic() < until:
+                    _round(crew, found, plan.pace, random.Random(numbers.pop(0)))
+    return found
+
+
+def _ready(worker: Worker, plan: Plan) -> Engine:
+    """The engine before its first turn, or its error; says how it went on standard error."""
+    try:
+        said = worker.answer("ready", plan.ready_s)
+    except MeasurementError as error:
+        worker.end()
+        found = Engine(error=str(error))
+    else:
+        found = Engine(ready_s=said["ready"], peak_mb=said["peak_mb"])
+    how = found.error or f"ready after {found.ready_s:.0f} s"
+    print(f"{plan.model}, {plan.threads} threads, {worker.engine.key}: {how}", file=sys.stderr, flush=True)
     return found
 
 

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -28,7 +27,7 @@ from benchmarks.goal import Goal, goals
 from benchmarks.main_job import ROOT, Usage
 from benchmarks.median import median_interval
 from benchmarks.page import FOLDER, insert, write_json
-from benchmarks.turns import alone
+from benchmarks.turns import Turns, add_locks
 from pytest_ptq.errors import MeasurementError
 
 COMMAND = "python -m benchmarks overhead"
@@ -65,10 +64,10 @@ class Found:
 def table(arguments: Sequence[str] = ()) -> str:
     """The table as Markdown, also written to the files that the arguments name. Raises PTQError."""
     options = _parser().parse_args(arguments)
-    held = alone(options.lock)
-    without, with_plugin = help_pairs(options.pairs, held)
-    collected = [collect(held) for _ in range(options.pairs // 2)]
-    runs = () if options.no_main_job else main_jobs(held)
+    turns = Turns(options.lock)
+    without, with_plugin = help_pairs(options.pairs, turns)
+    collected = [collect(turns) for _ in range(options.pairs // 2)]
+    runs = () if options.no_main_job else main_jobs(turns)
     found = Found(
         tuple(without), tuple(with_plugin), tuple(s for s, _ in collected), any(t for _, t in collected), runs
     )
@@ -83,20 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"of processes, {PAIRS} by default")
     parser.add_argument("--no-main-job", action="store_true", help="leave out the ResNet50 suite")
-    lock = "a file to hold locked while something is timed, where others use the machine; repeatable, in order"
-    parser.add_argument("--lock", action="append", default=[], type=Path, metavar="FILE", help=lock)
+    add_locks(parser)
     parser.add_argument("--into", metavar="FILE", help="put the table between the marks of a Markdown file too")
     parser.add_argument("--json", default=str(FOLDER / "overhead.json"), metavar="FILE", help="where JSON goes")
     return parser
 
 
-def help_pairs(count: int, held: Callable[[], AbstractContextManager[object]]) -> tuple[list[float], list[float]]:
+def help_pairs(count: int, turns: Turns) -> tuple[list[float], list[float]]:
     """Seconds of `pytest --help` without and with the plugin; a pair more goes before, to warm the disk."""
     times: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory(prefix="ptq-help-") as name:
         for number in range(-1, count):
             order = [0, 1] if random.Random(number).random() < 0.5 else [1, 0]
-            with held():
+            with turns.timing():
                 for which in order:
                     took, _ = timed(["--help", *(() if which else WITHOUT)], Path(name))
                     if number >= 0:
@@ -104,9 +102,9 @@ def help_pairs(count: int, held: Callable[[], AbstractContextManager[object]]) -
     return times
 
 
-def collect(held: Callable[[], AbstractContextManager[object]]) -> tuple[float, bool]:
+def collect(turns: Turns) -> tuple[float, bool]:
     """Seconds to collect the ResNet50 suite, and whether that imported torch."""
-    with held():
+    with turns.timing():
         return timed(COLLECT, ROOT)
 
 
@@ -132,12 +130,12 @@ def timed(arguments: Sequence[str], folder: Path) -> tuple[float, bool]:
     return took, bool(torch)
 
 
-def main_jobs(held: Callable[[], AbstractContextManager[object]]) -> tuple[Usage, ...]:
+def main_jobs(turns: Turns) -> tuple[Usage, ...]:
     """The ResNet50 suite with an empty cache, and then with what that left."""
     found = []
     with tempfile.TemporaryDirectory(prefix="ptq-cache-") as cache:
         for _ in range(MAIN_RUNS):
-            with held():
+            with turns.timing():
                 found.append(main_job.run(Path(cache)))
     return tuple(found)
 

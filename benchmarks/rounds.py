@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from benchmarks.turns import Turns
 from pytest_ptq.measure.conditions import resting_gc
 
 Work = Callable[[], Callable[[], Any]]
@@ -17,7 +17,7 @@ Work = Callable[[], Callable[[], Any]]
 def in_rounds(
     works: Mapping[str, Work],
     rounds: int,
-    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
+    turns: Turns,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each in every round, in random order within a round. One round more goes before, to warm up.
@@ -25,14 +25,14 @@ def in_rounds(
     Args:
         works: by name.
         rounds: how many.
-        alone: entered around every round, to keep other benchmarks of this machine out.
+        turns: taken for every round.
         clock: seconds.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-1, rounds):
         order = list(works)
         random.Random(number).shuffle(order)
-        with alone():
+        with turns.timing():
             for name in order:
                 run = works[name]()
                 with resting_gc():

@@ -10,8 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import linear_regression, median
@@ -23,7 +22,7 @@ from benchmarks.footer import footer
 from benchmarks.goal import Goal, goals
 from benchmarks.page import FOLDER, insert, write_json
 from benchmarks.rounds import Work, in_rounds
-from benchmarks.turns import alone
+from benchmarks.turns import Turns, add_locks
 from pytest_ptq.errors import MeasurementError
 
 COMMAND = "python -m benchmarks scaling"
@@ -66,9 +65,10 @@ def fit(times: Mapping[int, Sequence[float]]) -> Line:
 def table(arguments: Sequence[str] = ()) -> str:
     """The tables as Markdown, also written to the files that the arguments name. Raises PTQError."""
     options = _parser().parse_args(arguments)
-    held = alone(options.lock)
-    times = measure(options.images, options.rounds, held)
-    peaks = {count: stream(count) for count in options.stream}
+    turns = Turns(options.lock)
+    times = measure(options.images, options.rounds, turns)
+    with turns.preparing():
+        peaks = {count: stream(count) for count in options.stream}
     text = render(times, peaks)
     write_json(Path(options.json), {"seconds": times, "lines": {n: asdict(fit(t)) for n, t in times.items()},
                                     "stream_peak_mb": peaks})  # fmt: skip
@@ -83,27 +83,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", default=IMAGES, help="how many, in turns", **numbers)  # type: ignore[arg-type]
     parser.add_argument("--stream", default=STREAMS, help="images of the streams", **numbers)  # type: ignore[arg-type]
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of turns, {ROUNDS} by default")
-    lock = "a file to hold locked during every round, where others use the machine; repeatable, locked in order"
-    parser.add_argument("--lock", action="append", default=[], type=Path, metavar="FILE", help=lock)
+    add_locks(parser)
     parser.add_argument("--into", metavar="FILE", help="put the tables between the marks of a Markdown file too")
     parser.add_argument("--json", default=str(FOLDER / "scaling.json"), metavar="FILE", help="where JSON goes")
     return parser
 
 
-def measure(
-    images: Sequence[int], rounds: int, held: Callable[[], AbstractContextManager[object]]
-) -> dict[str, dict[int, list[float]]]:
+def measure(images: Sequence[int], rounds: int, turns: Turns) -> dict[str, dict[int, list[float]]]:
     """Seconds by what was done, by how many there were, one a round."""
     from benchmarks.scaling_work import Subject
 
-    subject = Subject(SUITE, max(images))
+    with turns.preparing():
+        subject = Subject(SUITE, max(images))
     works: dict[tuple[str, int], Work] = {}
     for count in images:
         works[CALIBRATING, count] = subject.calibrating(count)
         works[EVALUATING, count] = subject.evaluating(count)
     for count in QCONFIGS:
         works[SWEEPING, count] = subject.judging(NAMES[:count], QCONFIG_IMAGES)
-    flat = in_rounds({f"{count} {name}": work for (name, count), work in works.items()}, rounds, held)
+    flat = in_rounds({f"{count} {name}": work for (name, count), work in works.items()}, rounds, turns)
     found: dict[str, dict[int, list[float]]] = {}
     for name, count in works:
         found.setdefault(name, {})[count] = flat[f"{count} {name}"]

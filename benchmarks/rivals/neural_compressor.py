@@ -17,7 +17,7 @@ def quantize(model: nn.Module, calibration: list[Tensor], settings: Settings) ->
     from neural_compressor.torch.export import export
     from neural_compressor.torch.quantization import convert, get_default_static_config, prepare
 
-    shapes = ({0: torch.export.Dim("images")},)
+    shapes = None if settings.compiled else ({0: torch.export.Dim("images")},)
     exported = export(model, (calibration[0],), dynamic_shapes=shapes)
     prepared = prepare(exported, get_default_static_config())
     with torch.no_grad():

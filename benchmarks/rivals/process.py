@@ -44,7 +44,7 @@ def versions(rivals: Iterable[Rival]) -> Mapping[str, str]:
     names = sorted({"torch", *(package for rival in rivals for package in rival.packages)})
     try:
         done = subprocess.run(
-            [interpreter(), "-c", _PROBE, *names], capture_output=True, text=True, check=True, env=_environment()
+            [interpreter(), "-c", _PROBE, *names], capture_output=True, text=True, check=True, env=environment()
         )
         found: Mapping[str, str] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.CalledProcessError, IndexError, ValueError) as error:
@@ -75,7 +75,7 @@ def run(rival: Rival, folder: Path, found: Mapping[str, str], *, limit_s: float 
     with (folder / f"{rival.key}.log").open("w", encoding="utf-8") as log:
         try:
             code = subprocess.run(
-                command, stdout=log, stderr=log, check=False, timeout=limit_s, env=_environment()
+                command, stdout=log, stderr=log, check=False, timeout=limit_s, env=environment()
             ).returncode
         except subprocess.TimeoutExpired as error:
             raise MeasurementError(f"stopped after {limit_s:g} s", place=rival.name) from error
@@ -84,7 +84,7 @@ def run(rival: Rival, folder: Path, found: Mapping[str, str], *, limit_s: float 
     return _read(logits_file(folder, rival.key), rival.name)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The interpreter may be another one, where this package and the benchmarks are not installed."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -19,7 +19,8 @@ class Settings:
 
     Args:
         threads: threads of one call.
-        compiled: whether an engine that can be compiled further is; slow, and needless where only its logits count.
+        compiled: whether an engine that can be compiled further is, for the one shape of its calibration batches; slow,
+            and needless where only its logits count.
     """
 
     threads: int

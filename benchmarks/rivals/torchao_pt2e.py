@@ -17,7 +17,7 @@ def quantize(model: nn.Module, calibration: list[Tensor], settings: Settings) ->
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    shapes = ({0: torch.export.Dim("images")},)
+    shapes = None if settings.compiled else ({0: torch.export.Dim("images")},)
     # Strict: otherwise ResNet50's blocks, which call one ReLU three times, end in "more than one output node".
     exported = torch.export.export(model, (calibration[0],), dynamic_shapes=shapes, strict=True).module()
     chosen = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
