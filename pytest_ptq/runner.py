@@ -167,7 +167,7 @@ class SuiteRun:
             held = self._calibrations[key] = prepared, seen
         return held
 
-    def _logits(self, quantized: QuantizedModule, title: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _logits(self, quantized: nn.Module, title: str) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of fp32 and of int8, and labels. int8 comes first: by then it is known whose logits may be kept."""
         from pytest_ptq.fp32_results import Fp32Results
         from pytest_ptq.measure.accuracy import collect_logits
@@ -227,10 +227,12 @@ class SuiteRun:
         return self._measured[gate, qconfig]
 
     def _accuracy(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        from pytest_ptq.engine.deploy import DeployedOnCall
         from pytest_ptq.measure.accuracy import compare
         from pytest_ptq.measure.outputs import compare_outputs, from_logits
 
-        quantized = self.quantized(qconfig)
+        # The form that is timed is the form that is judged: its kernels may round what lies half-way otherwise.
+        quantized = DeployedOnCall(self.quantized(qconfig))
         title = f"evaluating {qconfig.name}"
         if not self.suite.top1:
             return compare_outputs(self.fp32, quantized, self._evaluation(title), self.metrics)

@@ -85,10 +85,17 @@ class Timing:
 
     def _measure_here(self, name: str) -> LatencySamples:
         from pytest_ptq.engine import freeze
+        from pytest_ptq.engine.deploy import called_as_deployed
 
-        variants = {name: self._made[name]()}
+        example = self._example()
+        variants = {name: called_as_deployed(self._made[name](), example)}
         times = time_pairs(
-            freeze(self._fused), variants, self._example(), threads=self._threads, seed=0, pace=self._pace
+            called_as_deployed(freeze(self._fused), example),
+            variants,
+            example,
+            threads=self._threads,
+            seed=0,
+            pace=self._pace,
         )
         return one_process(times.pairs[name], self._threads, f"it cannot be stored ({self._refused[name]})")
 

@@ -72,7 +72,11 @@ def load_models(files: Mapping[str, str]) -> dict[str, Any]:
 def _measure(job: Mapping[str, Any], models: dict[str, Any]) -> ProcessTimes:
     import torch
 
+    from pytest_ptq.engine.deploy import called_as_deployed
+
     example = torch.rand(job["shape"], generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(job["threads"])
+    models = {name: called_as_deployed(model, example) for name, model in models.items()}
     reference = models.pop(REFERENCE)
     return time_pairs(reference, models, example, threads=job["threads"], seed=job["seed"], pace=Pace(**job["pace"]))
 

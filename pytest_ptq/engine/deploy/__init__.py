@@ -46,27 +46,52 @@ class DeployedModule(nn.Module):
         return kernels.run_with_onednn(self.program, x) if self.kernels == "packed" else self.program(x)
 
 
-def deploy(model: QuantizedModule | FrozenModule, example: Tensor) -> DeployedModule:
+class DeployedOnCall(nn.Module):
+    """A model that is deployed for the first input that it is called with."""
+
+    def __init__(self, model: QuantizedModule | FrozenModule) -> None:
+        super().__init__()
+        self._model = [model]
+        self.deployed: DeployedModule | None = None
+
+    def forward(self, x: Tensor) -> Any:
+        if self.deployed is None:
+            self.deployed = deploy(self._model[0], x)
+        return self.deployed(x)
+
+
+def deploy(model: QuantizedModule | FrozenModule, example: Tensor, verify: bool = True) -> DeployedModule:
     """The fastest way to call a model that this torch has.
 
     Args:
         model: what `quantize`, `convert`, `load` or `freeze` returned. It is not changed.
         example: an input (N, ...) of the size that will be called with. Other batch sizes give the same answers, but
             what kernels prepare, they prepare for this one.
+        verify: hold the program's answers against the model's; whoever has done so before may leave it.
     """
     size = example.shape[1:]
     if isinstance(model, QuantizedModule) and kernels.has_quantized_tensors():
         with kernels.onednn_engine():
-            program = _program(to_packed, model, example, STEP_SHARE)
+            program = _program(to_packed, model, example, STEP_SHARE if verify else None)
         if program is not None:
             return DeployedModule(model, program, size, "packed")
     kind = "plain" if isinstance(model, QuantizedModule) else "float"
-    return DeployedModule(model, _program(to_ready, model, example, EXACT), size, kind)
+    return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, kind)
+
+
+def called_as_deployed(model: Any, example: Tensor) -> Any:
+    """What stands for `model` where it is timed: its deployed form, unverified, or whatever else it is itself."""
+    return deploy(model, example, verify=False) if isinstance(model, (QuantizedModule, FrozenModule)) else model
 
 
 @torch.no_grad()
-def _program(make: Callable[[Any, Tensor], nn.Module | None], model: StageModule, x: Tensor, share: float) -> Any:
-    """What `make` makes of the model, traced; None where it cannot be, or answers otherwise than the model."""
+def _program(
+    make: Callable[[Any, Tensor], nn.Module | None], model: StageModule, x: Tensor, share: float | None
+) -> Any:
+    """What `make` makes of the model, traced; None where it cannot be, or answers otherwise than the model.
+
+    share: of the output's power, which the answers may differ by; None asks nothing.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit is deprecated, and remarks on every size that it takes down
@@ -75,6 +100,8 @@ def _program(make: Callable[[Any, Tensor], nn.Module | None], model: StageModule
                 return None
             traced: Any = torch.jit.trace(twin, (x,), check_trace=False)  # type: ignore[no-untyped-call]
             program: Any = torch.jit.freeze(traced.eval())
+            if share is None:
+                return program
             # The executor specialises during its first calls; a batch of one may be traced as what broadcasts.
             for batch in (x, x, torch.cat([x, x])):
                 if not _agree(model(batch), program(batch), share):
