@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def int8(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
-    """The module that `engine.quantize` returns, called as it is."""
+    """What `engine.quantize` returns, deployed."""
     from pytest_ptq import engine
 
-    return engine.quantize(model, calibration, "x86")
+    return engine.deploy(engine.quantize(model, calibration, "x86"), calibration[0][:1])
 
 
 def fp32(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
-    """What int8 latency is held against: the frozen form."""
+    """What int8 latency is held against: the frozen form, deployed alike."""
     from pytest_ptq import engine
 
-    return engine.freeze(model)
+    return engine.deploy(engine.freeze(model), calibration[0][:1])
 
 
 def eager(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:

@@ -22,7 +22,7 @@ _HOMES = {
         "Batches", "EfficientNetLite0", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel",
     ),
     "pytest_ptq.engine": (
-        "calibrate", "convert", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save",
+        "calibrate", "convert", "deploy", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save",
         "save_torchscript", "size_mb",
     ),
 }  # fmt: skip

@@ -227,7 +227,7 @@ class SuiteRun:
         return self._measured[gate, qconfig]
 
     def _accuracy(self, qconfig: QConfig) -> Mapping[str, Measurement]:
-        from pytest_ptq.engine.deploy import DeployedOnCall
+        from pytest_ptq.engine.deployment import DeployedOnCall
         from pytest_ptq.measure.accuracy import compare
         from pytest_ptq.measure.outputs import compare_outputs, from_logits
 

@@ -85,7 +85,7 @@ class Timing:
 
     def _measure_here(self, name: str) -> LatencySamples:
         from pytest_ptq.engine import freeze
-        from pytest_ptq.engine.deploy import called_as_deployed
+        from pytest_ptq.engine.deployment import called_as_deployed
 
         example = self._example()
         variants = {name: called_as_deployed(self._made[name](), example)}

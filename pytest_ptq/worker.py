@@ -72,7 +72,7 @@ def load_models(files: Mapping[str, str]) -> dict[str, Any]:
 def _measure(job: Mapping[str, Any], models: dict[str, Any]) -> ProcessTimes:
     import torch
 
-    from pytest_ptq.engine.deploy import called_as_deployed
+    from pytest_ptq.engine.deployment import called_as_deployed
 
     example = torch.rand(job["shape"], generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(job["threads"])

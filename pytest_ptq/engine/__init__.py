@@ -1,6 +1,7 @@
 """The quantizer: nn.Module in, int8 module out."""
 
 from pytest_ptq.engine.artifact import load, save, size_mb
+from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.freeze import freeze
 from pytest_ptq.engine.fuse import fuse
 from pytest_ptq.engine.inspect import inspect
@@ -10,6 +11,7 @@ from pytest_ptq.engine.torchscript import save_torchscript
 __all__ = [
     "calibrate",
     "convert",
+    "deploy",
     "freeze",
     "fuse",
     "inspect",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.deploy.ready import script_calls
+from pytest_ptq.engine.deployment.ready import script_calls
 from pytest_ptq.errors import StoreError
 
 

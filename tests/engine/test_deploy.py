@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from engine.nets import images, residual_net, sqnr
 from pytest_ptq import engine
-from pytest_ptq.engine import deploy as deploying
+from pytest_ptq.engine import deployment as deploying
 from pytest_ptq.engine import kernels
-from pytest_ptq.engine.deploy import deploy
+from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.freeze import freeze
 from pytest_ptq.qconfig import QConfig
 

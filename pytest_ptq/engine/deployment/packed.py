@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.deploy.ready import make_ready
+from pytest_ptq.engine.deployment.ready import make_ready
 from pytest_ptq.engine.graph import call_nodes, finish, insert_between, layer_of, put_layer, unique_path
 from pytest_ptq.engine.modules import Quantize, QuantizedConv2d, QuantizedMaxPool2d
 

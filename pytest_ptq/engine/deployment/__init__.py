@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.deploy.packed import to_packed
-from pytest_ptq.engine.deploy.ready import to_ready
+from pytest_ptq.engine.deployment.packed import to_packed
+from pytest_ptq.engine.deployment.ready import to_ready
 from pytest_ptq.engine.freeze import FrozenModule
 from pytest_ptq.engine.graph import StageModule
 
