@@ -49,7 +49,7 @@ class Plan:
         threads: of every engine.
         rounds: in each of them every engine has one turn, in random order.
         pace: of a turn.
-        turns: taken for every engine that gets ready, and for some rounds together.
+        turns: taken while the engines get ready, and for some rounds together.
         ready_s: how long an engine may take to quantize and compile.
     """
 
@@ -155,12 +155,12 @@ def measure(plan: Plan, engines: Sequence[tuple[Rival, bool]], log: IO[bytes]) -
     found: dict[str, Engine] = {}
     with ExitStack() as stack:
         crew: dict[str, Worker] = {}
-        for engine, rival in engines:
-            with plan.turns.preparing():
+        with plan.turns.preparing():
+            for engine, rival in engines:
                 worker = stack.enter_context(Worker(engine, plan, rival=rival, log=log))
                 found[engine.key] = _ready(worker, plan)
-            if not found[engine.key].error:
-                crew[engine.key] = worker
+                if not found[engine.key].error:
+                    crew[engine.key] = worker
         numbers = list(range(plan.rounds))
         while numbers:
             with plan.turns.timing():
