@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pytest_ptq.errors import UnknownNameError, UsageError
 
 OBSERVERS = ("minmax", "moving_average", "histogram", "percentile", "entropy", "mse")
+EXTREMES = frozenset({"minmax", "moving_average"})
+"""Observers that need no histogram."""
 SCHEMES = ("affine", "symmetric")
 WEIGHT_OBSERVERS = ("minmax", "mse")
 PERCENTILE = 99.999
@@ -35,6 +37,8 @@ class QConfig:
         activation_scheme: `affine` puts zero where the range asks for it; `symmetric` in the middle of the integers,
             or at 0 for what has no negative values.
         percentile: percent of the values that the range holds; for the `percentile` observer only, 99.999 by default.
+        observer_search: further activation observers to try; the one stays whose outputs have the highest SQNR on
+            calibration images. With a histogram for one of them, `activation_observer` has to collect one.
         weight_observer: `minmax` takes a weight's extremes, `mse` clips it where its squared error is smallest.
 
         bias_correction: take the shift that quantization gives each channel's mean into the biases, layer by layer.
@@ -55,6 +59,7 @@ class QConfig:
     fp32_layers: tuple[str, ...] = ()
     activation_scheme: str = "affine"
     percentile: float | None = None
+    observer_search: tuple[str, ...] = ()
     weight_observer: str = "minmax"
     bias_correction: bool = False
     smooth_quant: tuple[float, ...] = ()
@@ -64,7 +69,8 @@ class QConfig:
     @property
     def reads_batches_again(self) -> bool:
         """Whether a correction needs calibration batches beside the statistics that were collected from them."""
-        return bool(self.smooth_quant) or self.bias_correction or self.rounding is not None
+        corrects = bool(self.smooth_quant) or self.bias_correction or self.rounding is not None
+        return corrects or bool(self.observer_search)
 
     def __post_init__(self) -> None:
         # It ends in test ids, tables, file names and spreadsheets.
@@ -75,6 +81,7 @@ class QConfig:
         _check("weight granularity", self.weight_granularity, GRANULARITIES, self.name)
         _check("activation scheme", self.activation_scheme, SCHEMES, self.name)
         _check("weight observer", self.weight_observer, WEIGHT_OBSERVERS, self.name)
+        _check_search(self)
         _check_percentile(self)
         _check_corrections(self)
         if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked
@@ -88,11 +95,26 @@ def _check(kind: str, value: str, known: tuple[str, ...], name: str) -> None:
         raise UnknownNameError(kind, value, known, place=f"qconfig {name}")
 
 
+def _check_search(qconfig: QConfig) -> None:
+    search, place = qconfig.observer_search, f"qconfig {qconfig.name}"
+    if not isinstance(search, tuple):
+        raise UsageError(f"observer_search is {search!r}", place=place, remedy="Give a tuple of observers.")
+    for name in search:
+        _check("activation observer", name, OBSERVERS, qconfig.name)
+    if set(search) == {qconfig.activation_observer}:
+        message = f"observer_search has no effect: it names nothing but {qconfig.activation_observer}"
+        raise UsageError(message, place=place, remedy="Name other observers.")
+    if qconfig.activation_observer in EXTREMES and set(search) - EXTREMES:
+        first = next(name for name in search if name not in EXTREMES)
+        message = f"the {qconfig.activation_observer} observer collects no histogram, which {first} needs"
+        raise UsageError(message, place=place, remedy=f'Write activation_observer="{first}", and search the other.')
+
+
 def _check_percentile(qconfig: QConfig) -> None:
     percentile, place = qconfig.percentile, f"qconfig {qconfig.name}"
     if percentile is None:
         return
-    if qconfig.activation_observer != "percentile":
+    if "percentile" not in (qconfig.activation_observer, *qconfig.observer_search):
         message = f"percentile has no effect on the {qconfig.activation_observer} observer"
         raise UsageError(message, place=place, remedy='Write activation_observer="percentile", or take it out.')
     # Written so that NaN is refused too.
@@ -125,7 +147,7 @@ PERCENTILES = QConfig("percentile", activation_observer="percentile")
 ENTROPY = QConfig("entropy", activation_observer="entropy")
 MSE = QConfig("mse", activation_observer="mse")
 X86_BIAS = QConfig("x86+bias", bias_correction=True)
-BEST = QConfig("best", rounding=180.0, bias_correction=True)
+BEST = QConfig("best", observer_search=("minmax", "percentile", "mse"), rounding=180.0, bias_correction=True)
 
 PRESETS: Mapping[str, QConfig] = {q.name: q for q in (MINMAX, X86, PERCENTILES, ENTROPY, MSE, X86_BIAS, BEST)}
 ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}

@@ -153,14 +153,16 @@ class SuiteRun:
         from pytest_ptq.engine.correct import weights_key
         from pytest_ptq.engine.observers import OBSERVERS
 
-        names = {q.activation_observer for q in (*self.qconfigs, qconfig)}
+        names = {n for q in (*self.qconfigs, qconfig) for n in (q.activation_observer, *q.observer_search)}
         # Every rule reads the same statistics, and those with histograms serve all of them.
         richest = "histogram" if any(OBSERVERS[name].needs_histogram for name in names) else "minmax"
         key = weights_key(qconfig)
         held = self._calibrations.get(key)
         if held is None or held[0].qconfig.activation_observer not in ("histogram", richest):
             # Layers kept in fp32 by one qconfig are observed for the others.
-            collector = replace(qconfig, activation_observer=richest, fp32_layers=(), percentile=None)
+            collector = replace(
+                qconfig, activation_observer=richest, fp32_layers=(), percentile=None, observer_search=()
+            )
             batches = self.dataset.calibration() if qconfig.smooth_quant else None
             prepared = pipeline.prepare(self.fused, collector, batches)
             seen = calibrated(self.cache, prepared, self.dataset.calibration, self.progress, pipeline.calibrate)

@@ -11,7 +11,7 @@ from pytest_ptq.engine import calibrate as calibrating
 from pytest_ptq.engine import convert as converting
 from pytest_ptq.engine.calibrate import Calibration, Progress
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.correct import improve_int8, improve_weights, weights_key
+from pytest_ptq.engine.correct import choose_ranges, improve_int8, improve_weights, weights_key
 from pytest_ptq.engine.fuse import FusedModule, fuse
 from pytest_ptq.engine.graph import StageModule
 from pytest_ptq.engine.observe import PreparedModule, observe
@@ -63,8 +63,8 @@ def convert(
         calibration: statistics to use in place of those that `prepared` has collected.
         qconfig: convert by another configuration than the one `prepared` was made for. Its observers must not need
             more than was collected: one calibration with histograms serves them all.
-        batches: calibration batches, for a qconfig that corrects the int8 model by them (`bias_correction`,
-            `rounding`).
+        batches: calibration batches, for a qconfig that is decided or corrected by them (`observer_search`,
+            `bias_correction`, `rounding`).
 
         progress: shows corrections going by.
 
@@ -78,9 +78,10 @@ def convert(
     if weights_key(chosen) != weights_key(prepared.qconfig):
         message = f"qconfig {chosen.name} corrects weights otherwise than {prepared.qconfig.name}, which was prepared"
         raise QuantizationError(message, stage="convert", remedy=f"Prepare the model with {chosen.name}.")
-    plan = prepared.plan if qconfig is None else make_plan(prepared.fused, chosen)
+    chosen, notes = choose_ranges(prepared.fused, seen, chosen, batches)
+    plan = prepared.plan if chosen is prepared.qconfig else make_plan(prepared.fused, chosen)
     quantized = converting.convert(prepared.fused, plan, seen, chosen)
-    quantized.notes = prepared.notes
+    quantized.notes = (*prepared.notes, *notes)
     return improve_int8(prepared.fused, quantized, chosen, batches, progress)
 
 

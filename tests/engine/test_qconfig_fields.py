@@ -37,6 +37,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     },
     "activation_scheme": ({}, {"activation_scheme": "symmetric"}),
     "percentile": ({"activation_observer": "percentile"}, {"percentile": 90.0}),
+    "observer_search": ({"activation_observer": "entropy"}, {"observer_search": ("minmax", "histogram")}),
     "weight_granularity": ({}, {"weight_granularity": "per_tensor"}),
     "weight_observer": ({}, {"weight_observer": "mse"}),
     "weight_observer of a whole weight": ({"weight_granularity": "per_tensor"}, {"weight_observer": "mse"}),

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pytest_ptq.engine.calibrate import Progress
+from pytest_ptq.engine.calibrate import Calibration, Progress
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.correct import bias, compare, equalize, rounding, smooth
+from pytest_ptq.engine.correct import bias, compare, equalize, ranges, rounding, smooth
 from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import QuantizationError
@@ -61,6 +61,18 @@ def _smoothed(fused: FusedModule, qconfig: QConfig, batches: Iterable[Any] | Non
         return fused, _said(f"smooth_quant changed nothing: of the activations, {found}", logging.WARNING)
     note = f"smooth_quant: {len(factors)} of {len(extremes)} activations smoothed"
     return smooth.smooth(fused, factors), _said(note)
+
+
+def choose_ranges(
+    fused: FusedModule, calibration: Calibration, qconfig: QConfig, batches: Iterable[Any] | None
+) -> tuple[QConfig, Notes]:
+    """The qconfig with that of its observers which suits the model best, where it names several."""
+    if not qconfig.observer_search:
+        return qconfig, ()
+    # Those that rounding is later judged on have no say in it.
+    by, _ = compare.split(compare.take(_needed(batches, qconfig, "observer_search", "convert")))
+    chosen, note = ranges.choose_observer(fused, calibration, qconfig, by)
+    return chosen, (_said(note),)
 
 
 def improve_int8(
