@@ -36,6 +36,8 @@ REPEATS = 3
 """How often a turn is taken again when other programs came between."""
 HELD_S = 40.0
 """For how long rounds follow one another without giving others a turn."""
+LOADERS = 2
+"""How many get ready at once: most of that is work for one core."""
 COMMAND = ("-m", "benchmarks.latency_worker")
 
 
@@ -156,11 +158,16 @@ def measure(plan: Plan, engines: Sequence[tuple[Rival, bool]], log: IO[bytes]) -
     with ExitStack() as stack:
         crew: dict[str, Worker] = {}
         with plan.turns.preparing():
-            for engine, rival in engines:
-                worker = stack.enter_context(Worker(engine, plan, rival=rival, log=log))
-                found[engine.key] = _ready(worker, plan)
-                if not found[engine.key].error:
-                    crew[engine.key] = worker
+            waiting = list(engines)
+            started: list[Worker] = []
+            while waiting or started:
+                while waiting and len(started) < LOADERS:
+                    engine, rival = waiting.pop(0)
+                    started.append(stack.enter_context(Worker(engine, plan, rival=rival, log=log)))
+                worker = started.pop(0)
+                found[worker.engine.key] = _ready(worker, plan)
+                if not found[worker.engine.key].error:
+                    crew[worker.engine.key] = worker
         numbers = list(range(plan.rounds))
         while numbers:
             with plan.turns.timing():
@@ -180,7 +187,11 @@ def _ready(worker: Worker, plan: Plan) -> Engine:
     else:
         found = Engine(ready_s=said["ready"], peak_mb=said["peak_mb"])
     how = found.error or f"ready after {found.ready_s:.0f} s"
-    print(f"{plan.model}, {plan.threads} threads, {worker.engine.key}: {how}", file=sys.stderr, flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')} {plan.model}, {plan.threads} threads, {worker.engine.key}: {how}",
+        file=sys.stderr,
+        flush=True,
+    )
     return found
 
 
