@@ -34,8 +34,6 @@ IDLE = 0.05
 PATIENCE_S = 2.0
 REPEATS = 3
 """How often a turn is taken again when other programs came between."""
-HELD_S = 40.0
-"""For how long rounds follow one another without giving others a turn."""
 LOADERS = 2
 """How many get ready at once: most of that is work for one core."""
 COMMAND = ("-m", "benchmarks.latency_worker")
@@ -168,12 +166,8 @@ def measure(plan: Plan, engines: Sequence[tuple[Rival, bool]], log: IO[bytes]) -
                 found[worker.engine.key] = _ready(worker, plan)
                 if not found[worker.engine.key].error:
                     crew[worker.engine.key] = worker
-        numbers = list(range(plan.rounds))
-        while numbers:
-            with plan.turns.timing():
-                until = time.monotonic() + HELD_S
-                while numbers and time.monotonic() < until:
-                    _round(crew, found, plan.pace, random.Random(numbers.pop(0)))
+        for number in plan.turns.each(range(plan.rounds)):
+            _round(crew, found, plan.pace, random.Random(number))
     return found
 
 

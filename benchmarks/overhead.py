@@ -66,7 +66,7 @@ def table(arguments: Sequence[str] = ()) -> str:
     options = _parser().parse_args(arguments)
     turns = Turns(options.lock)
     without, with_plugin = help_pairs(options.pairs, turns)
-    collected = [collect(turns) for _ in range(options.pairs // 2)]
+    collected = [timed(COLLECT, ROOT) for _ in turns.each(range(options.pairs // 2))]
     runs = () if options.no_main_job else main_jobs(turns)
     found = Found(
         tuple(without), tuple(with_plugin), tuple(s for s, _ in collected), any(t for _, t in collected), runs
@@ -92,20 +92,12 @@ def help_pairs(count: int, turns: Turns) -> tuple[list[float], list[float]]:
     """Seconds of `pytest --help` without and with the plugin; a pair more goes before, to warm the disk."""
     times: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory(prefix="ptq-help-") as name:
-        for number in range(-1, count):
-            order = [0, 1] if random.Random(number).random() < 0.5 else [1, 0]
-            with turns.timing():
-                for which in order:
-                    took, _ = timed(["--help", *(() if which else WITHOUT)], Path(name))
-                    if number >= 0:
-                        times[which].append(took)
+        for number in turns.each(range(-1, count)):
+            for which in (0, 1) if random.Random(number).random() < 0.5 else (1, 0):
+                took, _ = timed(["--help", *(() if which else WITHOUT)], Path(name))
+                if number >= 0:
+                    times[which].append(took)
     return times
-
-
-def collect(turns: Turns) -> tuple[float, bool]:
-    """Seconds to collect the ResNet50 suite, and whether that imported torch."""
-    with turns.timing():
-        return timed(COLLECT, ROOT)
 
 
 def timed(arguments: Sequence[str], folder: Path) -> tuple[float, bool]:

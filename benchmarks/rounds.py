@@ -25,20 +25,19 @@ def in_rounds(
     Args:
         works: by name.
         rounds: how many.
-        turns: taken for every round.
+        turns: taken for some rounds together.
         clock: seconds.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(-1, rounds):
+    for number in turns.each(range(-1, rounds)):
         order = list(works)
         random.Random(number).shuffle(order)
-        with turns.timing():
-            for name in order:
-                run = works[name]()
-                with resting_gc():
-                    start = clock()
-                    run()
-                    took = clock() - start
-                if number >= 0:
-                    found[name].append(took)
+        for name in order:
+            run = works[name]()
+            with resting_gc():
+                start = clock()
+                run()
+                took = clock() - start
+            if number >= 0:
+                found[name].append(took)
     return found
