@@ -9,12 +9,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks import page
 from benchmarks.accuracy_rows import METRICS, Row
 from benchmarks.rivals.rival import Rival
-from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.paired import mcnemar_exact
 from pytest_ptq.metrics import ACCURACY_DROP, SQNR
-from pytest_ptq.store.atomic import write_text
 
 HEADS = ["engine", "top-1 fp32 %", "top-1 int8 %", "drop pp", "flips %", "SQNR dB", "notes"]
 GOAL_HEADS = ["model", "goal", "asked", "found", "reached"]
@@ -121,14 +120,5 @@ def to_json(rows: Iterable[Row]) -> str:
 
 
 def insert(path: Path, text: str) -> None:
-    """Replace what stands between the two marks of a Markdown file. Raises UsageError where it has no such marks."""
-    try:
-        page = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read ({type(error).__name__})", place=str(path)) from error
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        remedy = f"Write {BEGIN} and {END}, each on a line of its own, where the table belongs."
-        raise UsageError("the marks of the accuracy table are missing", place=str(path), remedy=remedy)
-    write_text(path, f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
+    """Replace what stands between the marks of the page. Raises UsageError where it has none."""
+    page.insert(path, text, "accuracy")
