@@ -99,6 +99,8 @@ STANDARD_ERROR = "log_standard_error"
 LOOKS = "looks"
 NOISE_FLOOR = "noise_floor_percent"
 PROBE = "probe_us"
+KERNELS = "kernels"
+"""Beside SQNR: with which kernels, and called how, the int8 model was judged: `packed torchscript`."""
 UNFIT = "unfit"
 MOVED = "moved_log"
 """Keys of a latency's details that a judge reads: fresh processes, standard error of the mean log ratio, looks taken

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pytest_ptq.errors import MeasurementError, PTQError, UnknownNameError
 from pytest_ptq.measure.custom import MetricSource, find
 from pytest_ptq.measure.machine import check_installation
-from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, LayerError, Measurement
+from pytest_ptq.metrics import INT8_MACS, KERNELS, QDQ_PAIRS, SQNR, LayerError, Measurement
 from pytest_ptq.qconfig import QConfig, get_qconfig
 from pytest_ptq.suite import Dataset, Suite, Variant
 
@@ -237,10 +237,11 @@ class SuiteRun:
         quantized = DeployedOnCall(self.quantized(qconfig))
         title = f"evaluating {qconfig.name}"
         if not self.suite.top1:
-            return compare_outputs(self.fp32, quantized, self._evaluation(title), self.metrics)
+            found = compare_outputs(self.fp32, quantized, self._evaluation(title), self.metrics)
+            return _told_how(found, quantized.kind)
         fp32, int8, labels = self._logits(quantized, title)
         own = from_logits(fp32, int8, labels, self.metrics)
-        return {**compare(fp32, int8, labels), **own, **self._class_coverage}
+        return _told_how({**compare(fp32, int8, labels), **own, **self._class_coverage}, quantized.kind)
 
     def _size(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         from pytest_ptq.engine.artifact import serialized_bytes
@@ -342,3 +343,10 @@ class SuiteRun:
         from pytest_ptq import engine
 
         return engine.save(self.quantized(qconfig), folder / f"{self.suite.name}_{qconfig.name}.safetensors")
+
+
+def _told_how(found: Mapping[str, Measurement], kind: str) -> Mapping[str, Measurement]:
+    """The same, with the kernels and the caller of the int8 model that was judged beside its SQNR."""
+    return {
+        key: replace(m, details={**m.details, KERNELS: kind}) if m.metric is SQNR else m for key, m in found.items()
+    }

@@ -17,6 +17,7 @@ from pytest_ptq.errors import DataError, MeasurementError, UnknownNameError
 from pytest_ptq.metrics import (
     ACCURACY_DROP,
     INT8_MACS,
+    KERNELS,
     QDQ_PAIRS,
     SIZE_FP32,
     SIZE_INT8,
@@ -133,6 +134,16 @@ def test_what_is_measured() -> None:
     assert size[SIZE_REDUCTION.key].value == size[SIZE_FP32.key].value / size[SIZE_INT8.key].value
     assert (coverage[INT8_MACS.key].value, coverage[QDQ_PAIRS.key].value) == (100.0, 0.0)
     assert run.reduce_range(X86) is engine.plan.kernels.saturates_int16()
+
+
+def test_the_deployed_form_is_judged_and_named() -> None:
+    run = SuiteRun(suite(Noise()))
+    found = run.measure("accuracy", X86)[SQNR.key]
+    assert found.details[KERNELS] in ("packed torchscript", "plain torchscript")  # plain where int16 saturates
+    (batch,) = (b for i, b in enumerate(run.dataset.evaluation()) if i == 0)
+    x = batch[0]
+    with torch.inference_mode():
+        assert torch.allclose(engine.deploy(run.quantized(X86), x)(x), run.quantized(X86)(x), atol=0.1)
 
 
 def test_coverage_of_what_is_left_in_fp32() -> None:

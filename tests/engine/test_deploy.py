@@ -39,6 +39,7 @@ class Pooled(nn.Module):
 
 
 DATA = [images(4, 32, seed=s) for s in range(2)]
+WIDE = QConfig("wide", reduce_range=False)
 NETS = {
     "relu": lambda: Pooled(nn.ReLU()), "relu6": lambda: Pooled(nn.ReLU6()), "hardswish": lambda: Pooled(nn.Hardswish()),
     "residual": residual_net,
@@ -46,7 +47,7 @@ NETS = {
 
 
 def quantized(name: str) -> engine.QuantizedModule:
-    return engine.quantize(NETS[name]().eval(), DATA)
+    return engine.quantize(NETS[name]().eval(), DATA, WIDE)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -59,6 +59,11 @@ class DeployedOnCall(nn.Module):
             self.deployed = deploy(self._model[0], x)
         return self.deployed(x)
 
+    @property
+    def kind(self) -> str:
+        """Kernels and caller, in words; empty before the first call."""
+        return f"{self.deployed.kernels} {self.deployed.caller}" if self.deployed is not None else ""
+
 
 def deploy(model: QuantizedModule | FrozenModule, example: Tensor, verify: bool = True) -> DeployedModule:
     """The fastest way to call a model that this torch has.
