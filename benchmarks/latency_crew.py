@@ -179,7 +179,7 @@ def _ready(worker: Worker, plan: Plan) -> Engine:
         worker.end()
         found = Engine(error=str(error))
     else:
-        found = Engine(ready_s=said["ready"], peak_mb=said["peak_mb"])
+        found = Engine(ready_s=said["ready"], peak_mb=said["peak_mb"], how=said["how"])
     how = found.error or f"ready after {found.ready_s:.0f} s"
     print(
         f"{time.strftime('%H:%M:%S')} {plan.model}, {plan.threads} threads, {worker.engine.key}: {how}",

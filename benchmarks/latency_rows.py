@@ -25,12 +25,14 @@ class Engine:
         ready_s: seconds to build, quantize and compile the model.
         peak_mb: largest memory of its process when it was ready.
         error: why there are no turns.
+        how: kernels and caller, where the engine has several and says which.
     """
 
     turns: tuple[Turn, ...] = ()
     ready_s: float = 0.0
     peak_mb: float = 0.0
     error: str = ""
+    how: str = ""
 
     def after(self, turn: Turn) -> Engine:
         return replace(self, turns=(*self.turns, turn))

@@ -100,7 +100,8 @@ def main(arguments: list[str], requests: IO[str], answers: IO[str]) -> int:
     try:
         start = time.monotonic()
         predict, example = _make(module, key, builder, model, int(threads))
-        answer(ready=time.monotonic() - start, peak_mb=peak_mb())
+        how = " ".join(str(getattr(predict, name, "")) for name in ("kernels", "caller")).strip()
+        answer(ready=time.monotonic() - start, peak_mb=peak_mb(), how=how)
         for line in requests:
             answer(turn=_turn(predict, example, json.loads(line)))
     except Exception as error:

@@ -5,7 +5,7 @@ How an int8 model is called is decided in `int8` alone, and how fp32 is in `fp32
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
@@ -32,10 +32,33 @@ def eager(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Pr
     return model
 
 
-EAGER, FP32, INT8 = "eager", "fp32", "int8"
+def matmul(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
+    """No model: the int8 matrix product that oneDNN is best at, as a gauge of what the machine can do just then."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    rows, inner, columns = MATMUL_SHAPE
+    left = torch.randint(0, 255, (rows, inner), dtype=torch.uint8, generator=generator)
+    right = torch.randint(-127, 127, (columns, inner), dtype=torch.int8, generator=generator)
+    ops: Any = torch.ops.onednn
+    packed = ops.qlinear_prepack(right, [rows, inner])
+    scales, zeros = torch.full((columns,), 0.01), torch.zeros(columns, dtype=torch.int64)
+
+    def predict(batch: Tensor) -> Tensor:
+        y: Tensor = ops.qlinear_pointwise(
+            left, 0.1, 0, packed, scales, zeros, None, 1.0, 0, torch.uint8, "none", [], ""
+        )
+        return y
+
+    return predict
+
+
+MATMUL_SHAPE = (512, 1024, 512)
+EAGER, FP32, INT8, MATMUL = "eager", "fp32", "int8", "matmul"
 RIVALS = (
     Rival(EAGER, "fp32 as it is", __name__, (), eager),
     Rival(FP32, "fp32 frozen", __name__, (), fp32),
     Rival(INT8, "**int8, this**", __name__, (), int8),
+    Rival(MATMUL, "int8 matrix product", __name__, (), matmul),
 )
 """Called so because that is where a process of its own looks an engine up."""

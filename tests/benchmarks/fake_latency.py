@@ -29,6 +29,7 @@ def steady(model: nn.Module, calibration: list[Tensor], settings: Settings) -> P
     assert settings.threads == 1 == torch.get_num_threads()
     print("what an engine says is no answer")
     os.write(1, b"nor is this\n")
+    model.kernels, model.caller = "fast", "called"  # type: ignore[assignment]
     return model
 
 

@@ -41,6 +41,7 @@ def test_an_engine_has_a_turn_in_every_round(found: Mapping[str, Engine]) -> Non
         assert turn.calls >= QUICK.fewest
     assert engine.ready_s > 0
     assert engine.peak_mb > 50
+    assert engine.how == "fast called"
 
 
 @pytest.mark.parametrize(
