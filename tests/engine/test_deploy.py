@@ -20,14 +20,14 @@ from pytest_ptq.qconfig import QConfig
 class Pooled(nn.Module):
     """What a packed graph meets: pooling in the middle, a residual that is read again, a classifier."""
 
-    def __init__(self, activation: nn.Module) -> None:
+    def __init__(self, activation: nn.Module, width: int = 8) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.first = nn.Conv2d(3, width, 3, padding=1)
         self.pool = nn.MaxPool2d(2)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.third = nn.Conv2d(8, 8, 1)
-        self.fc = nn.Linear(8, 5)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.third = nn.Conv2d(width, width, 1)
+        self.fc = nn.Linear(width, 5)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ DATA = [images(4, 32, seed=s) for s in range(2)]
 WIDE = QConfig("wide", reduce_range=False)
 NETS = {
     "relu": lambda: Pooled(nn.ReLU()), "relu6": lambda: Pooled(nn.ReLU6()), "hardswish": lambda: Pooled(nn.Hardswish()),
-    "residual": residual_net,
+    "residual": residual_net, "wide": lambda: Pooled(nn.ReLU(), 64),
 }  # fmt: skip
 
 
