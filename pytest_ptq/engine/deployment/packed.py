@@ -14,7 +14,6 @@ from pytest_ptq.engine.deployment.ready import make_ready
 from pytest_ptq.engine.graph import call_nodes, finish, insert_between, layer_of, put_layer, unique_path
 from pytest_ptq.engine.modules import Quantize, QuantizedConv2d, QuantizedMaxPool2d
 
-
 POOLED_TOGETHER = 64
 """Channels that torch's pooling of quantized tensors takes at a time. With 24 at 112 x 112 it takes 517 us, with 64 52;
 `kernels.max_pool` takes 97 and 117 us, and two copies."""
