@@ -19,6 +19,7 @@ from pytest_ptq.plugin.reproduce import reproduce
 from pytest_ptq.plugin.results import GateResult, verdict_fails
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession
+from pytest_ptq.plugin.workers import item_id
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.report.failure import failure_text
 from pytest_ptq.report.printable import printable
@@ -105,7 +106,7 @@ class Check:
                 )
             return self._check(self._selection, self._session.run(self._selection), self._gates(subject))
         selection = own_selection(
-            self._node.nodeid, self.qconfig, subject, calibration, evaluation, latency_shape, self._marker
+            item_id(self._node), self.qconfig, subject, calibration, evaluation, latency_shape, self._marker
         )
         gates = self._gates(None)
         if ACCURACY in gates and evaluation is None:
@@ -122,7 +123,7 @@ class Check:
 
     @property
     def _place(self) -> str:
-        return self._node.nodeid
+        return item_id(self._node)
 
     def _gates(self, name: str | None) -> list[Gate]:
         if name is not None:
@@ -176,7 +177,7 @@ class Check:
             fp32_layers=tuple(run.fp32_layers(self.qconfig)),
             worst_layers=self._layers(run, gate, judgements),
         )
-        return GateResult(gate.name, record, selection.path is not None, self._node.nodeid)
+        return GateResult(gate.name, record, selection.path is not None, item_id(self._node))
 
     def _settle(
         self, selection: Selection, run: SuiteRun, gate: Gate

@@ -58,12 +58,8 @@ class SuiteModule(pytest.Module):
         gate = self.gates[item.originalname]
         item.location = (self.nodeid, 0, item.name)
         item.add_marker(gate.marker)
-        has = self.config.pluginmanager.hasplugin
-        if gate is LATENCY and has("benchmark"):
+        if gate is LATENCY and self.config.pluginmanager.hasplugin("benchmark"):
             item.add_marker(replay_mark(f"{self.selection.suite.name} int8 latency"))
-        if has("xdist"):
-            # With --dist loadgroup a suite stays on one worker, and its models are quantized once.
-            item.add_marker(pytest.mark.xdist_group(f"ptq-{self.selection.suite.name}"))
 
 
 def _module(suite_name: str, functions: Mapping[str, Callable[..., None]]) -> ModuleType:

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from pytest_ptq.errors import PTQError
-from pytest_ptq.plugin import collect, finish, isa, junit, marker, options, parametrize, reports, selection, summary
+from pytest_ptq.plugin import (
+    collect,
+    finish,
+    isa,
+    junit,
+    marker,
+    options,
+    parametrize,
+    reports,
+    selection,
+    summary,
+    workers,
+)
 from pytest_ptq.plugin.fixtures import (
     _ptq_run,
     _ptq_selection,
@@ -111,6 +123,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     faults = session.misuse or collect.check_markers(items) or collect.missing(session)
     if faults:
         raise pytest.UsageError(*faults)
+    if config.pluginmanager.hasplugin("xdist"):
+        workers.group(items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -157,6 +171,10 @@ class _Controller:
 
     def __init__(self, session: PTQSession) -> None:
         self._session = session
+
+    @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        return workers.scheduler(config, log, self._session.selections)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         reports.receive(self._session, report)

@@ -44,15 +44,21 @@ def qconfigs_of(node: pytest.Item | pytest.Collector, selection: Selection | Non
     return tuple(get_qconfig(name, registered) for name in DEFAULT_QCONFIGS) if marker is not None else ()
 
 
-def budget_of(item: pytest.Item) -> Budget | None:
-    """The time of the suite that the item belongs to; None for a test that has nothing to do with one."""
+def selection_of(item: pytest.Item) -> Selection | None:
+    """The suite that an item is about; None for a test that has nothing to do with one. Raises PTQError."""
     if "_ptq_selection" not in getattr(item, "fixturenames", ()):
         return None
     found = selections_of(item)
     callspec = getattr(item, "callspec", None)
     if len(found) > 1 and callspec is not None:
         found = tuple(s for s in found if s.suite.name == callspec.params.get("_ptq_selection"))
-    return session_of(item.config).budget(found[0]) if found else None
+    return found[0] if found else None
+
+
+def budget_of(item: pytest.Item) -> Budget | None:
+    """The time of the suite that the item belongs to; None for a test that has nothing to do with one."""
+    selection = selection_of(item)
+    return session_of(item.config).budget(selection) if selection is not None else None
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

@@ -13,11 +13,13 @@ from pytest_ptq.plugin.junit import item_properties
 from pytest_ptq.plugin.results import GateResult, from_wire, to_wire
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession, is_worker, session_of
+from pytest_ptq.plugin.workers import item_id
 from pytest_ptq.report.printable import printable
 from pytest_ptq.store.record import QConfigRecord
 
 # Attributes of a test report; pytest-xdist serializes whatever a report has.
 ATTRIBUTE = "ptq_results"
+ITEM_ID = "ptq_item"
 MET = "ptq_met"
 """There when the test has to do with a suite or a gate."""
 
@@ -38,10 +40,11 @@ def attach(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRep
     """Put what the item's gates found into its report, and a gate that could not be measured as well."""
     if "_ptq_selection" in getattr(item, "fixturenames", ()):
         setattr(report, MET, True)
+    setattr(report, ITEM_ID, item_id(item))
     error = call.excinfo.value if call.excinfo is not None else None
     module = item.getparent(SuiteModule)
     if isinstance(error, PTQError) and module is not None and isinstance(item, pytest.Function):
-        result = _impossible(module.selection, item.originalname, item.callspec.id, item.nodeid, error)
+        result = _impossible(module.selection, item.originalname, item.callspec.id, item_id(item), error)
         item.stash.setdefault(RESULTS, []).append(result)
     results = item.stash.get(RESULTS, [])
     if results:
@@ -56,7 +59,7 @@ def receive(session: PTQSession, report: pytest.TestReport) -> None:
     if is_worker(session.config):
         return
     file, line, _ = report.location
-    session.places[report.nodeid] = file, (line or 0) + 1
+    session.places[_id(report)] = file, (line or 0) + 1
     session.met = session.met or hasattr(report, MET)
     results = from_wire(getattr(report, ATTRIBUTE, ()))
     if report.failed and not results:
@@ -85,14 +88,20 @@ def exit_status(session: PTQSession, status: int) -> int:
 
 def _unexplained(session: PTQSession, report: pytest.TestReport) -> list[GateResult]:
     """A gate that failed by something else than a PTQError: a fault in a suite's code, or a worker that died."""
-    if any(result.nodeid == report.nodeid for result in session.results):
+    if any(result.nodeid == _id(report) for result in session.results):
         return []
     for selection in session.selections:
-        name, _, qconfig = report.nodeid.removeprefix(f"{selection.nodeid}::").partition("[")
+        name, _, rest = report.nodeid.removeprefix(f"{selection.nodeid}::").partition("[")
+        qconfig, _, _ = rest.partition("]")  # behind which pytest-xdist writes a group
         if report.nodeid.startswith(f"{selection.nodeid}::") and name in gate_tests(benchmark=True):
             session.met = True
-            return [_impossible(selection, name, qconfig.removesuffix("]"), report.nodeid, _last_words(report))]
+            nodeid = f"{selection.nodeid}::{name}[{qconfig}]"
+            return [_impossible(selection, name, qconfig, nodeid, _last_words(report))]
     return []
+
+
+def _id(report: pytest.TestReport) -> str:
+    return str(getattr(report, ITEM_ID, report.nodeid))
 
 
 def _last_words(report: pytest.TestReport) -> str:
