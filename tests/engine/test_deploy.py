@@ -14,6 +14,7 @@ from pytest_ptq.engine import deployment as deploying
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.freeze import freeze
+from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig
 
 
@@ -133,3 +134,28 @@ def test_a_range_of_fewer_integers_stays_with_the_plain_kernels() -> None:
     narrow = QConfig("narrow", reduce_range=True)
     model = engine.quantize(NETS["relu"]().eval(), DATA, narrow)
     assert deploy(model, DATA[0][:1]).kernels == "plain"
+
+
+def test_what_is_no_stage_is_refused() -> None:
+    with pytest.raises(QuantizationError, match="deploy was given a ReLU"):
+        deploy(nn.ReLU(), DATA[0][:1])  # type: ignore[arg-type]
+
+
+def test_a_program_calls_one_kernel_a_layer_and_copies_no_more_than_it_must() -> None:
+    """Counted in the program itself: what is not there costs no time."""
+    found = deploy(quantized("residual"), DATA[0][:1])
+    kinds = [node.kind() for node in found.program.inlined_graph.nodes()]
+    assert sum(kind.startswith("quantized::conv2d") for kind in kinds) == 2
+    assert kinds.count("quantized::conv2d_add") + kinds.count("quantized::conv2d_add_relu") == 1
+    assert kinds.count("aten::quantize_per_tensor") == 1
+    assert kinds.count("aten::int_repr") == 1, "one way out, before the classifier"
+    assert kinds.count("aten::clone") == 1, "what the second convolution adds is what it reads"
+    assert not {"aten::dequantize", "aten::_make_per_tensor_quantized_tensor"} & set(kinds)
+
+
+def test_a_program_of_plain_kernels_packs_nothing_when_it_is_called() -> None:
+    found = deploy(quantized("hardswish"), DATA[0][:1])
+    kinds = [node.kind() for node in found.program.inlined_graph.nodes()]
+    assert not [kind for kind in kinds if "prepack" in kind or "reorder" in kind]
+    # The third convolution adds a residual that is nobody else's; the second one's is read again behind it.
+    assert kinds.count("aten::clone") == 1

@@ -20,6 +20,7 @@ from pytest_ptq.engine.deployment.packed import to_packed
 from pytest_ptq.engine.deployment.ready import to_ready
 from pytest_ptq.engine.freeze import FrozenModule
 from pytest_ptq.engine.graph import StageModule
+from pytest_ptq.errors import QuantizationError
 
 STEP_SHARE = 0.02
 """How much of the outputs' power two kernels may differ by: values that lie half-way are rounded either way."""
@@ -73,7 +74,16 @@ def deploy(model: QuantizedModule | FrozenModule, example: Tensor, verify: bool 
         example: an input (N, ...) of the size that will be called with. Other batch sizes give the same answers, but
             what kernels prepare, they prepare for this one.
         verify: hold the program's answers against the model's; whoever has done so before may leave it.
+
+    Raises:
+        QuantizationError: it is neither an int8 model nor a frozen one.
     """
+    if not isinstance(model, (QuantizedModule, FrozenModule)):
+        raise QuantizationError(
+            f"deploy was given a {type(model).__name__}",
+            stage="deploy",
+            remedy="Give it what quantize, convert, load or freeze returned.",
+        )
     size = example.shape[1:]
     if isinstance(model, QuantizedModule) and kernels.has_quantized_tensors():
         with kernels.onednn_engine():
