@@ -31,6 +31,7 @@ from pytest_ptq.engine.encoding import (
 )
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import StageModule, finish
+from pytest_ptq.engine.safe_bytes import can_hold, safe_size, to_safe_bytes
 from pytest_ptq.errors import StoreError
 
 SCHEMA = 1
@@ -83,7 +84,8 @@ def to_bytes(model: StageModule) -> bytes:
     tensors = {k: v.contiguous() for k, v in tensors.items()}
     content = {"schema": SCHEMA, "sha256": _digest(graph, tensors), "graph": graph}
     # One entry: safetensors writes several in an order that differs from run to run.
-    return safetensors.torch.save(tensors, metadata={FORMAT: json.dumps(content, separators=(",", ":"))})
+    metadata = {FORMAT: json.dumps(content, separators=(",", ":"))}
+    return to_safe_bytes(tensors, metadata) if can_hold(tensors) else safetensors.torch.save(tensors, metadata)
 
 
 def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -137,8 +139,10 @@ def serialized_bytes(model: nn.Module) -> int:
     """Exact number of bytes of the serialized model."""
     if isinstance(model, QuantizedModule):
         return len(to_bytes(model))
-    state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
-    return len(safetensors.torch.save(state))
+    state = model.state_dict()
+    if can_hold(state):
+        return safe_size(state)
+    return len(safetensors.torch.save({k: v.detach().clone().contiguous() for k, v in state.items()}))
 
 
 def _environment(model: QuantizedModule) -> dict[str, Any]:
