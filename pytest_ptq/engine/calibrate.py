@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from pytest_ptq.engine.affine import QParams, choose_qparams, half_steps
+from pytest_ptq.engine.forward import StageRunner, run_stage
 from pytest_ptq.engine.observe import PreparedModule
-from pytest_ptq.engine.observers import OBSERVERS, Statistics, grid_qparams
+from pytest_ptq.engine.observers import OBSERVERS, Statistics, extremes, grid_qparams
 from pytest_ptq.engine.plan import QSpec, QuantPlan
-from pytest_ptq.errors import DataError, PTQError, QuantizationError
+from pytest_ptq.errors import DataError, QuantizationError
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
 
@@ -81,11 +83,11 @@ def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progre
     """
     total = len(batches) if isinstance(batches, Sized) else None
     shown = progress(batches, "calibrating", total) if progress else iter(batches)
-    images = 0
+    runner, images = StageRunner(prepared), 0
     with torch.inference_mode():
         for number, batch in enumerate(shown):
             x = check_batch(batch, number)
-            run_stage(prepared, x, f"calibration batch {number}")
+            run_stage(runner, x, f"calibration batch {number}")
             images += len(x)
     if not images:
         raise DataError("no calibration batch", stage="calibrate", remedy="Give at least one batch of real inputs.")
@@ -107,42 +109,8 @@ def check_batch(batch: Any, number: int, kind: str = "calibration") -> Tensor:
         )
     if not x.numel():
         raise DataError(f"the batch is empty (shape {tuple(x.shape)})", place=place)
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+    if x.is_floating_point() and not all(map(math.isfinite, extremes(x))):
         raise DataError(
             "the batch holds NaN or Inf", place=place, remedy="Clean the data: one such value spoils every range."
         )
     return x
-
-
-class _Locating(fx.Interpreter):
-    """Runs a graph node by node, so that a failure can name the layer."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.extra_traceback = False
-        self.current: fx.Node | None = None
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.current = n
-        return super().run_node(n)
-
-
-def run_stage(module: fx.GraphModule, x: Tensor, place: str) -> Any:
-    """Run a stage on one batch. Raises DataError naming batch and layer when the batch does not fit."""
-    runner = _Locating(module)
-    try:
-        return runner.run(x)
-    except PTQError:
-        raise
-    except Exception as error:
-        node = runner.current
-        layer = node.meta.get("layer", node.name) if node is not None else "?"
-        raise DataError(
-            f"input of shape {tuple(x.shape)} and type {x.dtype} does not fit: {_first_line(error)}",
-            place=f"{place}, layer {layer}",
-            remedy="Give batches shaped as the model was trained on.",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -28,7 +28,7 @@ from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.engine.observers import BINS, Statistics
 from pytest_ptq.errors import StoreError
 
-COLLECTOR = 2
+COLLECTOR = 3
 """To be raised whenever the same data would give other statistics, or a file another meaning."""
 FORMAT = "pytest-ptq calibration"
 KEPT = 32

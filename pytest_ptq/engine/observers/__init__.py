@@ -15,6 +15,7 @@ from pytest_ptq.engine.observers.extremes import minmax_range, moving_average_ra
 from pytest_ptq.engine.observers.grid import Grid, grid_qparams
 from pytest_ptq.engine.observers.least_squares import CANDIDATES, CLIPPING_WEIGHT, histogram_range, mse_range
 from pytest_ptq.engine.observers.percentile import percentile_range
+from pytest_ptq.engine.observers.sample import extremes
 from pytest_ptq.engine.observers.statistics import BINS, Statistics
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ObserverRow",
     "Statistics",
     "entropy_range",
+    "extremes",
     "grid_qparams",
     "histogram_range",
     "minmax_range",

@@ -5,6 +5,7 @@ They stream: their memory does not grow with the number of batches. `statistics(
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_ptq.engine.observers.grid import Grid
+from pytest_ptq.engine.observers.sample import extremes, in_memory_order, sample
 from pytest_ptq.engine.observers.statistics import BINS, Statistics
 from pytest_ptq.errors import QuantizationError
 
@@ -22,6 +24,11 @@ AVERAGING = 0.01
 CHUNK = 2**17
 """Values counted at a time: their intermediate results stay in the cache, and each chunk's count of nonzero values is
 an exact float32."""
+LANES = 4
+"""Tables that neighbours are counted in by turns: behind a ReLU most values are zeros, and each of them would have to
+wait until the one before has been added to the same number. All of them fit into int16."""
+WORTH_LANES = 2**15
+"""Of fewer values, adding up the tables costs more than it spares."""
 
 
 class MinMaxObserver(nn.Module):
@@ -43,7 +50,7 @@ class MinMaxObserver(nn.Module):
         """Set for inputs of the model: those of them that were pixels can be stored exactly."""
 
     def forward(self, x: Tensor) -> Tensor:
-        low, high = (float(v) for v in torch.aminmax(x.detach()))
+        low, high = extremes(x)
         # NaN compares false with everything: ask for what must hold instead of for what must not.
         if not (low > float("-inf") and high < float("inf")):
             raise QuantizationError(
@@ -95,7 +102,8 @@ class HistogramObserver(MinMaxObserver):
         super().forward(x)
         self._grow(max(abs(self.low), abs(self.high)))
         if self.limit:
-            self.counts += count(x.detach(), self.limit)
+            values, each = sample(x)
+            self.counts += count(values, self.limit) * each
         return x
 
     def _grow(self, reach: float) -> None:
@@ -120,7 +128,7 @@ def count(x: Tensor, limit: float) -> Tensor:
     Numbered by hand: a product with a power of two is exact, and so is floor; to add the limit first would round, and
     a value beside a bin's edge would fall left or right of it by the limit.
     """
-    values = _flat(x)
+    values = in_memory_order(x).reshape(-1)
     size = min(CHUNK, len(values))
     scaled = torch.empty(size)
     numbers = torch.empty(size, dtype=torch.int16)
@@ -131,13 +139,19 @@ def count(x: Tensor, limit: float) -> Tensor:
         y = torch.sign(x32, out=scaled[: len(x32)])
         nonzero += int(torch.dot(y, y))  # several times faster than count_nonzero
         y = torch.mul(x32, BINS / 2 / limit, out=y).floor_()
-        found += torch.bincount(numbers[: len(y)].copy_(y).add_(BINS // 2), minlength=BINS)
+        found += _histogram(numbers[: len(y)].copy_(y))
     found[BINS // 2] -= len(values) - nonzero  # an exact zero stands in the first bin right of the middle
     return found.double()
 
 
-def _flat(x: Tensor) -> Tensor:
-    """All values in a row, in the order in which they lie in memory, where that needs no copy."""
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(-1)
+def _histogram(numbers: Tensor) -> Tensor:
+    """How often each of -BINS / 2 .. BINS / 2 - 1 occurs. The numbers (int16) are overwritten."""
+    if len(numbers) < WORTH_LANES:
+        return torch.bincount(numbers.add_(BINS // 2), minlength=BINS)
+    return torch.bincount(numbers.add_(_lanes()[: len(numbers)]), minlength=LANES * BINS).view(LANES, BINS).sum(0)
+
+
+@functools.cache
+def _lanes() -> Tensor:
+    """What numbers values so that neighbours are counted in different tables, int16 (CHUNK,)."""
+    return (torch.arange(CHUNK) % LANES * BINS + BINS // 2).to(torch.int16)
