@@ -66,7 +66,7 @@ def table(arguments: Sequence[str] = ()) -> str:
     options = _parser().parse_args(arguments)
     turns = Turns(options.lock)
     without, with_plugin = help_pairs(options.pairs, turns)
-    collected = [timed(COLLECT, ROOT) for _ in turns.each(range(options.pairs // 2))]
+    collected = collections(options.pairs // 2, turns)
     runs = () if options.no_main_job else main_jobs(turns)
     found = Found(
         tuple(without), tuple(with_plugin), tuple(s for s, _ in collected), any(t for _, t in collected), runs
@@ -94,14 +94,25 @@ def help_pairs(count: int, turns: Turns) -> tuple[list[float], list[float]]:
     with tempfile.TemporaryDirectory(prefix="ptq-help-") as name:
         for number in turns.each(range(-1, count)):
             for which in (0, 1) if random.Random(number).random() < 0.5 else (1, 0):
-                took, _ = timed(["--help", *(() if which else WITHOUT)], Path(name))
+                took, _ = timed(["--help", *(() if which else WITHOUT)], Path(name), Path(name) / "compiled")
                 if number >= 0:
                     times[which].append(took)
     return times
 
 
-def timed(arguments: Sequence[str], folder: Path) -> tuple[float, bool]:
+def collections(count: int, turns: Turns) -> list[tuple[float, bool]]:
+    """Seconds to collect the ResNet50 suite, and whether that imported torch; one more goes before."""
+    with tempfile.TemporaryDirectory(prefix="ptq-collect-") as name:
+        return [timed(COLLECT, ROOT, Path(name)) for _ in turns.each(range(-1, count))][1:]
+
+
+def timed(arguments: Sequence[str], folder: Path, compiled: Path) -> tuple[float, bool]:
     """Seconds of a fresh process that runs pytest, and whether torch was imported.
+
+    Args:
+        arguments: of pytest.
+        folder: where it runs.
+        compiled: where Python keeps what it has compiled: as on a user's machine, only the first process compiles.
 
     Raises MeasurementError when pytest does not end well.
     """
@@ -109,9 +120,7 @@ def timed(arguments: Sequence[str], folder: Path) -> tuple[float, bool]:
         said = Path(name) / "said.json"
         command = [sys.executable, "-c", RUN, str(said), "-p", "no:cacheprovider", *arguments]
         start = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, check=False, env={**os.environ, "PYTEST_ADDOPTS": ""}
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, env=_environment(compiled))
         took = time.perf_counter() - start
         status, torch = (
             json.loads(said.read_text(encoding="utf-8")) if said.is_file() else (done.returncode or 1, False)
@@ -120,6 +129,11 @@ def timed(arguments: Sequence[str], folder: Path) -> tuple[float, bool]:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise MeasurementError(f"pytest {' '.join(arguments)} ended with {status} ({' '.join(last)})")
     return took, bool(torch)
+
+
+def _environment(compiled: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTEST_ADDOPTS": "", "PYTHONPYCACHEPREFIX": str(compiled)}
 
 
 def main_jobs(turns: Turns) -> tuple[Usage, ...]:

@@ -72,13 +72,14 @@ def test_too_few_pairs_are_refused() -> None:
 def test_processes_with_and_without_the_plugin(tmp_path: Path) -> None:
     without, with_plugin = overhead.help_pairs(1, Turns())
     assert len(without) == len(with_plugin) == 1
-    assert not overhead.timed(["--version"], tmp_path)[1]
+    assert not overhead.timed(["--version"], tmp_path, tmp_path / "compiled")[1]
+    assert list((tmp_path / "compiled").rglob("*.pyc"))
     (tmp_path / "torch.py").write_text("", encoding="utf-8")
     (tmp_path / "conftest.py").write_text("import torch\n", encoding="utf-8")
     (tmp_path / "test_one.py").write_text("def test(): pass\n", encoding="utf-8")
-    assert overhead.timed(["-p", "no:ptq"], tmp_path)[1]
+    assert overhead.timed(["-p", "no:ptq"], tmp_path, tmp_path / "compiled")[1]
     with pytest.raises(MeasurementError, match="ended with 4"):
-        overhead.timed(["--no-such-option"], tmp_path)
+        overhead.timed(["--no-such-option"], tmp_path, tmp_path / "compiled")
 
 
 def test_scaling_shows_lines_and_memory() -> None:
