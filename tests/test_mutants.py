@@ -16,7 +16,7 @@ import torchvision  # noqa: F401  (met first in an inner run, it would be forgot
 from torch import Tensor
 
 from pytest_ptq.engine import kernels, observers
-from pytest_ptq.engine.modules import weighted
+from pytest_ptq.engine.modules import build
 from pytest_ptq.engine.observers import Statistics
 
 SUITE = """
@@ -59,8 +59,8 @@ def _one_thread() -> Any:
 
 def _shuffle_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each channel's weights are stored by its neighbour's scale."""
-    real = weighted.quantize_weight
-    monkeypatch.setattr(weighted, "quantize_weight", lambda weight, scales: real(weight, scales.roll(1)))
+    real = build.quantize_weight
+    monkeypatch.setattr(build, "quantize_weight", lambda weight, scales: real(weight, scales.roll(1)))
 
 
 def _halve_ranges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def test_hostile_names_inject_nothing(github: Project) -> None:
     )
     github.limits(accuracy_drop_pp=-50.0, size_reduction_x=99.0)
     result = github.gates()
-    assert "y,line=9%0A::set-output" in result.stdout.str()  # the layer's name, harmless, in the list of the worst
+    assert "y_line_9_0A__set-output" in result.stdout.str()  # the layer's name, harmless, in the list of the worst
     found = commands(result)
     heads = [command.removeprefix("::").partition("::")[0] for command in found]
     assert [head.partition(" ")[0] for head in heads] == ["error", "error"]
