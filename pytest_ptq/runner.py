@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from functools import cached_property
@@ -276,6 +277,15 @@ class SuiteRun:
             with contextlib.suppress(PTQError):
                 together.append(self._stored(other))
         return self._timing.samples(name, together)
+
+    def latency_pairs(self, qconfig: QConfig) -> tuple[tuple[float, ...], ...]:
+        """int8 / fp32 of each timed pair, one tuple a process: what the ratio with its interval is made of."""
+        from pytest_ptq.measure.latency import log_ratios
+
+        return tuple(
+            tuple(float(f"{math.exp(log):.5g}") for log in log_ratios(pairs))
+            for pairs in self.latency_samples(qconfig).processes
+        )
 
     def extend_latency(self, qconfig: QConfig) -> bool:
         """Take the second, longer look at a latency that the first left open; False when there is none left."""

@@ -176,6 +176,7 @@ class Check:
             judgements={j.measurement.metric.key: j for j in judgements},
             fp32_layers=tuple(run.fp32_layers(self.qconfig)),
             worst_layers=self._layers(run, gate, judgements),
+            pairs=run.latency_pairs(self.qconfig) if gate is LATENCY else (),
         )
         return GateResult(gate.name, record, selection.path is not None, item_id(self._node))
 

@@ -19,7 +19,7 @@ from pytest_ptq.qconfig import QConfig
 from pytest_ptq.store.audit import Known, audit, orphans
 from pytest_ptq.store.export import export_record
 from pytest_ptq.store.history import write_record
-from pytest_ptq.store.provenance import current_commit, versions
+from pytest_ptq.store.provenance import CommitNames, commit_names, current_commit, versions
 from pytest_ptq.store.record import RunRecord
 from pytest_ptq.suite import list_suites
 
@@ -59,13 +59,18 @@ def _write(session: PTQSession) -> None:
 
 def run_record(session: PTQSession) -> RunRecord:
     """Everything that this session measured and judged, and on what."""
-    machine = session.machine
+    machine, root = session.machine, project_root(session.config)
+    commit = current_commit(root)
+    names = commit_names(root) if commit else CommitNames()
     return RunRecord(
         machine={**asdict(machine), "key": machine.key, **_held(session)},
         versions=versions(),
         results=merge(session.results),
-        commit=current_commit(project_root(session.config)),
+        commit=commit,
         time=session.started,
+        branch=names.branch,
+        commit_time=names.time,
+        commit_subject=names.subject,
     )
 
 

@@ -79,4 +79,5 @@ def _joined(first: QConfigRecord, second: QConfigRecord) -> QConfigRecord:
         fp32_layers=first.fp32_layers or second.fp32_layers,
         worst_layers=first.worst_layers or second.worst_layers,
         errors=tuple(dict.fromkeys((*first.errors, *second.errors))),
+        pairs=first.pairs or second.pairs,
     )

@@ -63,6 +63,37 @@ def current_commit(folder: Path | None = None, *, timeout_s: float = GIT_TIMEOUT
     return f"{commit}-dirty" if changes else commit
 
 
+@dataclass(frozen=True)
+class CommitNames:
+    """By what people know a commit; None for what is unknown."""
+
+    branch: str | None = None
+    time: datetime | None = None
+    """When it was committed."""
+    subject: str | None = None
+
+
+LONGEST_SUBJECT = 200
+BRANCHES = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BUILDKITE_BRANCH", "GIT_BRANCH")
+"""Variables in which CI services name the branch; what they check out is a commit."""
+
+
+def commit_names(folder: Path | None = None, *, timeout_s: float = GIT_TIMEOUT_S) -> CommitNames:
+    """Of the commit that `current_commit` names. Never fails, as that does not."""
+    where = folder or Path.cwd()
+    told = _git(["log", "-1", "--no-show-signature", "--format=%cI%n%s"], where, timeout_s)
+    if not told:
+        return CommitNames()
+    branch = _git(["symbolic-ref", "--short", "-q", "HEAD"], where, timeout_s)
+    named = branch or next((os.environ[key] for key in BRANCHES if os.environ.get(key)), None)
+    time, _, subject = told.partition("\n")
+    try:
+        committed = datetime.fromisoformat(time)
+    except ValueError:  # a log format of somebody's own
+        return CommitNames(named)
+    return CommitNames(named, committed, subject[:LONGEST_SUBJECT] or None)
+
+
 def _git(arguments: list[str], folder: Path, timeout_s: float) -> str | None:
     # No optional locks: looking at the state must not disturb a git command that runs beside.
     environment: Mapping[str, str] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

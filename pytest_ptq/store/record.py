@@ -1,8 +1,11 @@
-"""A run record: everything that one run measured and judged, and on what, as versioned JSON."""
+"""A run record: everything that one run measured and judged, and on what, as versioned JSON.
+
+Schema 2 added to schema 1: the pairs that a latency was measured in, and by what names people know the commit.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,9 +14,10 @@ from typing import Any
 
 from pytest_ptq.errors import StoreError
 from pytest_ptq.metrics import Direction, Judgement, LayerError, Limit, Measurement, Metric, Verdict
-from pytest_ptq.store.strict_json import JSONError, parse
+from pytest_ptq.store.strict_json import JSONError, load, render
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,22 @@ class QConfigRecord:
     `--ptq-layers all` asked for it."""
     errors: tuple[str, ...] = ()
     """Sentences of what could not be measured."""
+    pairs: tuple[tuple[float, ...], ...] = ()
+    """The ratio int8 / fp32 of each timed pair in the order of measuring, one inner tuple a process; empty where
+    latency was not measured. Those of one process are not independent of one another."""
+
+    def __post_init__(self) -> None:
+        for ratio in (ratio for process in self.pairs for ratio in process):
+            if not (math.isfinite(ratio) and ratio > 0):
+                raise StoreError(f"a pair of latencies has the ratio {ratio}", place=f"{self.suite}[{self.qconfig}]")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run. `machine` is what describe_machine found, as a mapping, with its key under "key"."""
+    """One run. `machine` is what describe_machine found, as a mapping, with its key under "key".
+
+    `branch`, `commit_time` and `commit_subject` say of the commit what people know it by; None where nobody knows.
+    """
 
     machine: Mapping[str, str | int | bool]
     versions: Mapping[str, str]
@@ -46,11 +61,21 @@ class RunRecord:
     commit: str | None = None
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    branch: str | None = None
+    commit_time: datetime | None = None
+    commit_subject: str | None = None
 
     def __post_init__(self) -> None:
-        if self.time.utcoffset() is None:
-            raise StoreError("the time of a run record has no time zone", remedy="Use UTC.")
-        object.__setattr__(self, "time", self.time.astimezone(UTC))
+        for key in ("time", "commit_time"):
+            time = getattr(self, key)
+            if time is not None and time.utcoffset() is None:
+                raise StoreError("the time of a run record has no time zone", remedy="Use UTC.")
+            object.__setattr__(self, key, time and time.astimezone(UTC))
+
+    @property
+    def machine_key(self) -> str:
+        """What is compared with what; empty for a machine without a key."""
+        return str(self.machine.get("key", ""))
 
     def to_json(self) -> str:
         """The record as text; `from_json` gives an equal record. Raises StoreError for a value that is not finite."""
@@ -64,13 +89,16 @@ class RunRecord:
             "run_id": self.run_id,
             "time": self.time.isoformat(),
             "commit": self.commit,
+            "branch": self.branch,
+            "commit_time": self.commit_time and self.commit_time.isoformat(),
+            "commit_subject": self.commit_subject,
             "machine": dict(self.machine),
             "versions": dict(self.versions),
             "metrics": metrics,
             "results": [_result_json(result) for result in self.results],
         }
         try:
-            return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            return render(tree) + "\n"
         except (TypeError, ValueError) as error:
             message = f"run record {self.run_id} holds a value that is no JSON ({error})"
             raise StoreError(message, remedy="Details of a measurement are finite numbers and strings.") from error
@@ -79,16 +107,16 @@ class RunRecord:
     def from_json(cls, text: str, place: str | None = None) -> RunRecord:
         """Read what `to_json` wrote. Raises StoreError, naming `place`: damaged, or from another schema."""
         try:
-            tree = parse(text).value
+            tree = load(text)
             schema = tree["schema"]
-            if schema == SCHEMA:
+            if schema in READABLE:
                 return _read_run(tree)
         except JSONError as error:
             raise StoreError(error.message, place=place and f"{place}:{error.line}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"this is not a run record ({type(error).__name__}: {error})", place=place) from error
         raise StoreError(
-            f"run record of schema {schema!r}; this version reads schema {SCHEMA}",
+            f"run record of schema {schema!r}; this version reads schemas 1 to {SCHEMA}",
             place=place,
             remedy="Read it with the version of pytest-ptq that wrote it, or a newer one.",
         )
@@ -110,6 +138,7 @@ def _result_json(result: QConfigRecord) -> dict[str, Any]:
         "fp32_layers": [{"name": name, "reason": reason} for name, reason in result.fp32_layers],
         "worst_layers": [asdict(layer) for layer in result.worst_layers],
         "errors": list(result.errors),
+        "pairs": [list(process) for process in result.pairs],
     }
 
 
@@ -146,6 +175,9 @@ def _read_run(tree: Mapping[str, Any]) -> RunRecord:
         commit=tree["commit"],
         time=datetime.fromisoformat(tree["time"]),
         run_id=tree["run_id"],
+        branch=tree.get("branch"),
+        commit_time=datetime.fromisoformat(tree["commit_time"]) if tree.get("commit_time") else None,
+        commit_subject=tree.get("commit_subject"),
     )
 
 
@@ -160,6 +192,7 @@ def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QCon
         fp32_layers=tuple((layer["name"], layer["reason"]) for layer in tree["fp32_layers"]),
         worst_layers=tuple(LayerError(**layer) for layer in tree["worst_layers"]),
         errors=tuple(tree["errors"]),
+        pairs=tuple(tuple(map(float, process)) for process in tree.get("pairs", ())),
     )
 
 

@@ -47,6 +47,63 @@ class Located:
     lines: Mapping[Keys, int]
 
 
+def load(text: str) -> Any:
+    """The value of `parse(text)` in a small part of its time. Raises JSONError as `parse` does.
+
+    The standard reader is asked first, told to refuse what it would let pass; whatever it refuses is left to `parse`,
+    which says where. Of what `parse` refuses it lets through nesting only, down to its own limit.
+    """
+    if "\\u" not in text:  # which may write half a surrogate pair
+        try:
+            return json.loads(
+                text, object_pairs_hook=_object, parse_float=_finite, parse_int=_whole, parse_constant=_refuse
+            )
+        except (ValueError, RecursionError):
+            pass
+    return parse(text).value
+
+
+def render(value: Any, indent: int = 0) -> str:
+    """`value` as JSON, one item a line; a list of plain values stays on one line. Raises TypeError or ValueError."""
+    items: list[str] = []
+    pad = "  " * (indent + 1)
+    if isinstance(value, dict) and value:
+        items = [f"{pad}{_flat(key)}: {render(item, indent + 1)}" for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        items = [f"{pad}{render(item, indent + 1)}" for item in value]
+    if not items:
+        return _flat(value)
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join((first, ",\n".join(items), "  " * indent + last))
+
+
+def _flat(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key that is there twice")
+    return found
+
+
+def _finite(token: str) -> float:
+    if math.isinf(number := float(token)):
+        raise ValueError(f"the number {token} is too large")
+    return number
+
+
+def _whole(token: str) -> int:
+    if len(token) > 300:
+        _finite(token)
+    return int(token)
+
+
+def _refuse(token: str) -> float:
+    raise ValueError(f"{token} is not a value that JSON knows")
+
+
 def parse(text: str) -> Located:
     """Read `text`, the whole of one JSON document. Raises JSONError."""
     reader = _Reader(text)

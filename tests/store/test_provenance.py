@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from pytest_ptq.store import provenance as module
-from pytest_ptq.store.provenance import current_commit, provenance, versions
+from pytest_ptq.store.provenance import CommitNames, commit_names, current_commit, provenance, versions
 
 
 def git(folder, *arguments):
@@ -44,6 +44,26 @@ def test_a_git_that_is_absent_or_hangs_costs_the_commit_only(monkeypatch, error)
 
     monkeypatch.setattr(module.subprocess, "run", run)
     assert current_commit() is None
+
+
+def test_a_commit_is_known_by_branch_time_and_subject(repository, monkeypatch):
+    git(repository, "checkout", "-qb", "topic/a")
+    (repository / "a").write_text("2")
+    git(repository, "commit", "-qam", "Round to even\n\nBecause it is better.")
+    found = commit_names(repository)
+    assert (found.branch, found.subject) == ("topic/a", "Round to even")
+    assert abs(datetime.now(UTC) - found.time) < timedelta(minutes=5)
+    git(repository, "checkout", "-q", "--detach")
+    for key in module.BRANCHES:
+        monkeypatch.delenv(key, raising=False)
+    assert commit_names(repository).branch is None
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    assert commit_names(repository).branch == "main"
+
+
+def test_a_commit_that_nobody_knows_has_no_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit_names(tmp_path) == CommitNames()
 
 
 def test_versions_name_what_a_number_depends_on():

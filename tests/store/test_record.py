@@ -63,14 +63,19 @@ results = st.builds(
         max_size=2,
     ).map(tuple),
     errors=st.lists(text, max_size=2).map(tuple),
+    pairs=st.lists(st.lists(st.floats(1e-6, 1e6), max_size=3).map(tuple), max_size=2).map(tuple),
 )
+times = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 records = st.builds(
     RunRecord,
     machine=st.dictionaries(text, text | st.integers() | st.booleans(), max_size=3),
     versions=st.dictionaries(text, text, max_size=3),
     results=st.lists(results, max_size=2).map(tuple),
     commit=st.none() | text,
-    time=st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),
+    time=times,
+    branch=st.none() | text,
+    commit_time=st.none() | times,
+    commit_subject=st.none() | text,
 )
 
 
@@ -84,7 +89,7 @@ def test_a_record_round_trips_exactly(record):
 @given(records)
 def test_a_record_is_plain_json(record):
     tree = json.loads(record.to_json(), parse_constant=lambda _: pytest.fail("not JSON"))
-    assert tree["schema"] == 1
+    assert tree["schema"] == 2
 
 
 def test_runs_are_told_apart_and_timed_in_utc():
@@ -92,8 +97,9 @@ def test_runs_are_told_apart_and_timed_in_utc():
     one, other = (RunRecord({}, {}, (), time=local) for _ in range(2))
     assert one.run_id != other.run_id
     assert one.time.isoformat() == "2026-01-30T23:00:00+00:00"
-    with pytest.raises(StoreError, match="no time zone"):
-        RunRecord({}, {}, (), time=datetime(2026, 1, 31))
+    for key in ("time", "commit_time"):
+        with pytest.raises(StoreError, match="no time zone"):
+            RunRecord({}, {}, (), **{key: datetime(2026, 1, 31)})
 
 
 def test_a_detail_that_is_no_number_is_refused_at_writing():
@@ -114,6 +120,29 @@ def test_layers_of_a_record_from_before_they_said_why():
     assert layer == LayerError("fc", "linear", 3.5)
 
 
+def test_a_record_of_schema_1_is_read():
+    tree = json.loads(RunRecord({"key": "k"}, {}, (QConfigRecord("s", "d", "q", None),), commit="abc").to_json())
+    for key in ("branch", "commit_time", "commit_subject"):
+        del tree[key]
+    del tree["results"][0]["pairs"]
+    old = RunRecord.from_json(json.dumps({**tree, "schema": 1}))
+    assert (old.commit, old.branch, old.commit_time, old.commit_subject) == ("abc", None, None, None)
+    assert old.results[0].pairs == ()
+    assert old.machine_key == "k"
+
+
+def test_the_pairs_of_a_process_stand_on_one_line():
+    result = QConfigRecord("s", "d", "q", None, pairs=((0.5, 0.25), (0.75,)))
+    lines = RunRecord({}, {}, (result,)).to_json().splitlines()
+    assert [line.strip() for line in lines if "0." in line] == ["[0.5, 0.25],", "[0.75]"]
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.nan, math.inf])
+def test_a_ratio_that_cannot_be_is_refused(ratio):
+    with pytest.raises(StoreError, match=r"s\[q\]: a pair of latencies"):
+        QConfigRecord("s", "d", "q", None, pairs=((0.5, ratio),))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -121,7 +150,7 @@ def test_layers_of_a_record_from_before_they_said_why():
         ("[]", "not a run record"),
         ("{}", "not a run record"),
         ('{"schema": 1}', "not a run record"),
-        ('{"schema": 2}', "schema 2; this version reads schema 1"),
+        ('{"schema": 3}', "schema 3; this version reads schemas 1 to 2"),
     ],
 )
 def test_damage_is_one_sentence(text, message):

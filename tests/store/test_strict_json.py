@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_ptq.store.strict_json import DEEPEST, JSONError, parse
+from pytest_ptq.store.strict_json import DEEPEST, JSONError, load, parse, render
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
@@ -15,9 +15,9 @@ documents = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionarie
 @given(documents, st.sampled_from([None, 0, 2]), st.booleans())
 def test_it_reads_what_the_standard_writer_writes(document, indent, ascii_only):
     written = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
-    found = parse(written).value
-    assert found == document
-    assert json.dumps(found) == json.dumps(document)
+    for found in (parse(written).value, load(written)):
+        assert found == document
+        assert json.dumps(found) == json.dumps(document)
 
 
 @given(documents, st.floats(0, 1))
@@ -73,15 +73,41 @@ def test_every_value_knows_its_line():
     ],
 )
 def test_faults_name_their_line(document, message, line):
-    with pytest.raises(JSONError, match=message) as caught:
-        parse(document)
-    assert caught.value.line == line
+    for read in (parse, load):
+        with pytest.raises(JSONError, match=message) as caught:
+            read(document)
+        assert caught.value.line == line
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_ten_megabytes_of_nesting_are_one_error(opening):
-    with pytest.raises(JSONError, match="nested more than"):
-        parse(opening * (10 * 2**20 // len(opening)))
+    for read in (parse, load):
+        with pytest.raises(JSONError, match="nested more than"):
+            read(opening * (10 * 2**20 // len(opening)))
+
+
+@given(st.text(st.sampled_from('{}[]:,"\\u0019eE+-.tfn \n'), max_size=12))
+def test_the_fast_way_accepts_what_the_careful_one_does(noise):
+    try:
+        found = parse(noise).value
+    except JSONError:
+        with pytest.raises(JSONError):
+            load(noise)
+    else:
+        assert json.dumps(load(noise)) == json.dumps(found)
+
+
+@given(documents)
+def test_what_is_written_is_read_again(document):
+    assert json.dumps(parse(render(document)).value) == json.dumps(document)
+
+
+def test_plain_values_stand_side_by_side_and_others_below_one_another():
+    assert render({"a": [1, 2.5], "b": [], "c": [[1], {}]}) == (
+        '{\n  "a": [1, 2.5],\n  "b": [],\n  "c": [\n    [1],\n    {}\n  ]\n}'
+    )
+    with pytest.raises(ValueError, match="JSON compliant"):
+        render({"a": [1.0, math.nan]})
 
 
 def test_reasonable_nesting_is_read():
