@@ -6,11 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import accuracy, calibration, clipping, gates, latency, overhead, scaling, zoo
+from benchmarks import accuracy, calibration, changes, clipping, gates, latency, overhead, scaling, zoo
 from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
-TABLES: Mapping[str, Callable[[], str]] = {"clipping": clipping.table, "gates": gates.table, "zoo": zoo.table}
+TABLES: Mapping[str, Callable[[], str]] = {
+    "changes": changes.table,
+    "clipping": clipping.table,
+    "gates": gates.table,
+    "zoo": zoo.table,
+}
 TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "accuracy": accuracy.table,
     "latency": latency.table,
