@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import accuracy, calibration, changes, clipping, gates, latency, overhead, scaling, zoo
+from benchmarks import accuracy, calibration, changes, clipping, gates, history, latency, overhead, scaling, zoo
 from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
@@ -20,6 +20,7 @@ TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "accuracy": accuracy.table,
     "latency": latency.table,
     "calibration": calibration.table,
+    "history": history.table,
     "overhead": overhead.table,
     "scaling": scaling.table,
 }

@@ -1,12 +1,23 @@
-"""The history folder: one run record a file, named so that sorting by name is sorting by time."""
+"""The history folder: one run record a file, named so that sorting by name is sorting by time.
+
+The files are all there is. Histories are merged by copying files from one folder into another, as CI artifacts are: no
+two runs have the same name, and a record that is there under two names counts once. Whatever writes here writes whole
+files under new names, so that any number of runs may end at the same time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from pytest_ptq.errors import StoreError
 from pytest_ptq.store.atomic import write_text
+from pytest_ptq.store.digest import Digest, digest_of
+from pytest_ptq.store.index import Index, Stamp, read_index, stamps, write_index
 from pytest_ptq.store.record import RunRecord
+from pytest_ptq.store.series import Point, SeriesKey
 
 ELSEWHERE = "Make the folder writable, or name another with --ptq-history."
 
@@ -46,3 +57,83 @@ def read_record(path: Path) -> RunRecord:
 def list_records(folder: Path) -> list[Path]:
     """The record files of `folder`, oldest first; none when there is no such folder."""
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a history: where it is, and what is known of it without reading the whole record."""
+
+    path: Path
+    digest: Digest
+
+
+class History(Sequence[RunRecord]):
+    """The runs of a folder, oldest first. As a sequence it reads whole records, each time that one is asked for.
+
+    Args:
+        entries: in any order; of those with the same run id, the first one by name counts.
+        problems: a sentence for each file that is no run record, or one that cannot be read.
+    """
+
+    def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
+        runs: dict[str, Entry] = {}
+        for entry in sorted(entries, key=lambda entry: entry.path.name):
+            runs.setdefault(entry.digest.run_id, entry)
+        self.entries = tuple(sorted(runs.values(), key=lambda entry: (entry.digest.time, entry.digest.run_id)))
+        self.problems = tuple(problems)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[RunRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> RunRecord | list[RunRecord]:
+        """Raises StoreError for a record that is gone or damaged by now."""
+        if isinstance(index, slice):
+            return [read_record(entry.path) for entry in self.entries[index]]
+        return read_record(self.entries[index].path)
+
+    def series(
+        self, *, suite: str | None = None, metrics: Iterable[str] | None = None
+    ) -> Mapping[SeriesKey, tuple[Point, ...]]:
+        """What `collect_series` makes of all records, of one suite and some metric keys where these are given."""
+        wanted = None if metrics is None else frozenset(metrics)
+        found: dict[SeriesKey, list[Point]] = {}
+        for entry in self.entries:
+            for key, point in entry.digest.points(suite, wanted):
+                found.setdefault(key, []).append(point)
+        return {key: tuple(found[key]) for key in sorted(found)}
+
+
+def open_history(folder: Path) -> History:
+    """All runs in `folder`; none when there is no such folder.
+
+    Only files that are new or changed since somebody last looked are read: what was read is kept in a hidden index
+    beside them, which is written anew here and never believed about a file that is not the one it was made from.
+
+    Raises StoreError when the folder cannot be listed.
+    """
+    try:
+        there = stamps(folder)
+    except OSError as error:
+        raise StoreError(f"the history cannot be listed ({error.strerror})", place=str(folder)) from error
+    known = read_index(folder) if there else {}
+    entries, problems = dict(_still_true(known, there)), []
+    for name in sorted(there.keys() - entries.keys()):
+        try:
+            entries[name] = there[name], digest_of(read_record(folder / name))
+        except StoreError as error:
+            problems.append(str(error))
+    if entries.keys() != known.keys() or any(known[name] is not entry for name, entry in entries.items()):
+        write_index(folder, entries)
+    return History((Entry(folder / name, digest) for name, (_, digest) in entries.items()), problems)
+
+
+def _still_true(known: Index, there: Mapping[str, Stamp]) -> Iterator[tuple[str, tuple[Stamp, Digest]]]:
+    for name, entry in known.items():
+        if there.get(name) == entry[0]:
+            yield name, entry

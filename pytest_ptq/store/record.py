@@ -43,9 +43,11 @@ class QConfigRecord:
     latency was not measured. Those of one process are not independent of one another."""
 
     def __post_init__(self) -> None:
-        for ratio in (ratio for process in self.pairs for ratio in process):
-            if not (math.isfinite(ratio) and ratio > 0):
-                raise StoreError(f"a pair of latencies has the ratio {ratio}", place=f"{self.suite}[{self.qconfig}]")
+        for process in self.pairs:
+            # The sum is finite only if every one of them is.
+            if process and not (math.isfinite(sum(process)) and min(process) > 0):
+                message = f"the pairs of a process are no positive ratios ({min(process)} to {max(process)})"
+                raise StoreError(message, place=f"{self.suite}[{self.qconfig}]")
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_the_pairs_of_a_process_stand_on_one_line():
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, math.nan, math.inf])
 def test_a_ratio_that_cannot_be_is_refused(ratio):
-    with pytest.raises(StoreError, match=r"s\[q\]: a pair of latencies"):
+    with pytest.raises(StoreError, match=r"s\[q\]: the pairs of a process"):
         QConfigRecord("s", "d", "q", None, pairs=((0.5, ratio),))
 
 
