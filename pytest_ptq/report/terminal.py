@@ -76,8 +76,8 @@ def table(rows: Sequence[SuiteRow], width: int | None = None) -> str:
 
     gap = "\n" if width is not None and width < NARROW else " "
     several = len({(row.suite, row.data) for row in rows}) > 1
-    ordered = sorted(rows, key=_seriousness)
-    cells = [[_name(row, several), *_figures(row, gap), _drifts(row), _verdict(row)] for row in ordered]
+    ordered = sorted(rows, key=seriousness)
+    cells = [[_name(row, several), *figures(row, gap), _drifts(row), _verdict(row)] for row in ordered]
     headers = [title.format(gap=gap) for title in HEADERS]
     return tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True)
 
@@ -89,7 +89,7 @@ def notes(rows: Iterable[SuiteRow]) -> list[str]:
     never saw.
     """
     found: list[str] = []
-    for row in sorted(rows, key=_seriousness):
+    for row in sorted(rows, key=seriousness):
         name = f"{row.suite}[{row.qconfig}]"
         found += [f"{name}: {error}" for error in row.errors]
         for judgement in row.judgements.values():
@@ -103,7 +103,7 @@ def notes(rows: Iterable[SuiteRow]) -> list[str]:
     return list(dict.fromkeys(printable(note) for note in found))
 
 
-def _seriousness(row: SuiteRow) -> int:
+def seriousness(row: SuiteRow) -> int:
     """Rows that could not be measured, then by verdict; the order of equals stays."""
     if row.errors:
         return -1
@@ -115,7 +115,7 @@ def _name(row: SuiteRow, several: bool) -> str:
     return f"{printable(row.suite)}\n[{printable(row.qconfig)}]" if several else printable(row.qconfig)
 
 
-def _figures(row: SuiteRow, gap: str) -> list[str]:
+def figures(row: SuiteRow, gap: str) -> list[str]:
     """The seven cells between name and comparison."""
     return [
         _joined(f" ->{gap}", _value(row, m.TOP1_FP32), _value(row, m.TOP1_INT8)),
