@@ -47,6 +47,13 @@ OPTIONS = (
     Option("history", "where run records go (default: .ptq/history under the root folder)", "DIR"),
     Option("save", "writes the int8 models that were judged into this folder", "DIR"),
     Option("json", "writes this run's record into this file as well", "FILE"),
+    Option("report-html", "writes a page on this run and its history into this file (extra: report)", "FILE"),
+    Option(
+        "report-md",
+        "writes 60 lines of Markdown at most into this file, for a pull request; on GitHub Actions they go to the "
+        "summary of the step as well",
+        "FILE",
+    ),
     Option("budget", "seconds that the tests of one suite may take; what is not judged by then fails", "SECONDS"),
     Option(
         "isa",

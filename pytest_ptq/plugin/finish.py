@@ -12,6 +12,7 @@ import pytest
 from pytest_ptq.errors import PTQError
 from pytest_ptq.plugin.gates import CLASSIFICATION, GATES, LATENCY
 from pytest_ptq.plugin.options import LatencyMode, project_root
+from pytest_ptq.plugin.report_files import write_reports
 from pytest_ptq.plugin.results import GateResult, merge
 from pytest_ptq.plugin.selection import Selection, search_folders
 from pytest_ptq.plugin.session import PTQSession
@@ -55,6 +56,7 @@ def _write(session: PTQSession) -> None:
     lines, problems = session.book.update(session.results, failed)
     session.notes += lines
     session.problems += problems
+    write_reports(session, record)
 
 
 def run_record(session: PTQSession) -> RunRecord:

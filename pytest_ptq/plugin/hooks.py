@@ -36,6 +36,7 @@ from pytest_ptq.plugin.fixtures import (
 )
 from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.latency_plan import plan_latency
+from pytest_ptq.plugin.report_files import check_report_packages
 from pytest_ptq.plugin.session import PTQSession, is_worker, open_session, session_of
 from pytest_ptq.report.printable import printable
 
@@ -72,6 +73,7 @@ def start(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{gate.marker}: an item that gates {gate.metric.title} (pytest-ptq).")
     try:
         session = open_session(config)
+        check_report_packages(session.settings)
     except (PTQError, OSError) as error:  # OSError: a name that no file system takes
         raise pytest.UsageError(printable(str(error))) from error
     if not is_worker(config):

@@ -28,6 +28,13 @@ def existing(option: str, path: Path | None) -> Path | None:
     return path
 
 
+def new_file(option: str, path: Path | None) -> Path | None:
+    """The path of a file that is to be written: told before anything is measured that it is a folder."""
+    if path is not None and path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder", remedy="Name a file.")
+    return path
+
+
 def names(text: str | None) -> tuple[str, ...]:
     """What stands between commas, each once."""
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

@@ -13,7 +13,7 @@ from pytest_ptq.errors import UsageError
 from pytest_ptq.plugin.command_line import OPTIONS
 from pytest_ptq.plugin.gates import LATENCY
 from pytest_ptq.plugin.isa import check_isa
-from pytest_ptq.plugin.option_values import as_path, choice, existing, gates_of, names, positive, seconds
+from pytest_ptq.plugin.option_values import as_path, choice, existing, gates_of, names, new_file, positive, seconds
 
 
 class LatencyMode(enum.Enum):
@@ -63,6 +63,8 @@ class Settings:
     strict: bool
     annotations: Annotations = Annotations.AUTO
     json: Path | None = None
+    report_html: Path | None = None
+    report_md: Path | None = None
     budget_s: float | None = None
     budget_default_s: float | None = None
     isa: str | None = None
@@ -96,7 +98,9 @@ def read_settings(config: pytest.Config) -> Settings:
         save=path["ptq_save"],
         strict=bool(config.getoption("ptq_strict") or _ini(config, "ptq_strict")),
         annotations=choice("--ptq-annotations", text["ptq_annotations"], Annotations) or Annotations.AUTO,
-        json=path["ptq_json"],
+        json=new_file("--ptq-json", path["ptq_json"]),
+        report_html=new_file("--ptq-report-html", path["ptq_report_html"]),
+        report_md=new_file("--ptq-report-md", path["ptq_report_md"]),
         budget_s=seconds("--ptq-budget", config.getoption("ptq_budget")),
         budget_default_s=seconds("ini key ptq_budget", _ini(config, "ptq_budget")),
         isa=isa,

@@ -26,6 +26,7 @@ def test_defaults(settings, pytester: pytest.Pytester) -> None:
     assert (found.latency, found.update, found.strict, found.threads) == (LatencyMode.GATE, None, False, None)
     assert (found.data, found.weights, found.save, found.baseline_dir) == (None, None, None, None)
     assert (found.annotations, found.json) == (Annotations.AUTO, None)
+    assert (found.report_html, found.report_md) == (None, None)
     assert (found.budget_s, found.budget_default_s, found.isa) == (None, None, None)
 
 
@@ -36,6 +37,7 @@ def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
         "--ptq-metrics=size,latency", "--ptq-threads=3", "--ptq-latency=report", "--ptq-update-baseline=failed",
         "--ptq-baseline-dir=b", "--ptq-history=/h", "--ptq-save=s", "--ptq-strict",
         "--ptq-annotations=github", "--ptq-json=run.json", "--ptq-budget=90.5",
+        "--ptq-report-html=r.html", "--ptq-report-md=out/r.md",
     )  # fmt: skip
     assert found == Settings(
         suites=("a", "b"),
@@ -52,6 +54,8 @@ def test_the_command_line_is_read(settings, pytester: pytest.Pytester) -> None:
         strict=True,
         annotations=Annotations.GITHUB,
         json=pytester.path / "run.json",
+        report_html=pytester.path / "r.html",
+        report_md=pytester.path / "out" / "r.md",
         budget_s=90.5,
     )
 
@@ -107,6 +111,9 @@ def test_updating_is_no_ini_key(pytester: pytest.Pytester) -> None:
         (["--ptq-budget=-5"], "--ptq-budget: '-5' is not a positive number of seconds"),
         (["-o", "ptq_budget=10 min"], "ini key ptq_budget: '10 min' is not a positive number of seconds"),
         (["--ptq-json=a\0b"], "is not a path"),
+        (["--ptq-json=."], "is a folder. Name a file."),
+        (["--ptq-report-html=."], "is a folder. Name a file."),
+        (["--ptq-report-md=."], "is a folder. Name a file."),
         (["-o", "ptq_threads=two"], "ini key ptq_threads"),
         (["-o", "ptq_strict=perhaps"], "ini key ptq_strict"),
     ],
@@ -122,7 +129,7 @@ def test_help_and_markers_name_everything(pytester: pytest.Pytester) -> None:
     text = pytester.runpytest_inprocess("--help").stdout.str()
     for option in ("suite", "list-suites", "qconfig", "data", "weights", "metrics", "threads", "latency",
                    "update-baseline", "baseline-dir", "history", "save", "strict", "json", "budget",
-                   "annotations"):  # fmt: skip
+                   "report-html", "report-md", "annotations"):  # fmt: skip
         assert f"--ptq-{option}" in text
     markers = pytester.runpytest_inprocess("--markers").stdout.str()
     for name in ("ptq(", "ptq_accuracy", "ptq_size", "ptq_coverage", "ptq_latency"):
