@@ -24,6 +24,7 @@ class Digest:
     branch: str | None
     subject: str | None
     machine: str
+    suites: tuple[str, ...]
     errors: int
     rows: Sequence[Row]
 
@@ -36,10 +37,6 @@ class Digest:
                 verdict = None if row[9] is None else Verdict[row[9]]
                 point = Point(self.run_id, self.time, self.commit, *row[4:9], verdict)
                 yield SeriesKey(*row[:4], self.machine), point
-
-    @property
-    def suites(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(row[0] for row in self.rows))
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -55,6 +52,7 @@ def digest_of(record: RunRecord) -> Digest:
         record.branch,
         record.commit_subject,
         record.machine_key,
+        tuple(dict.fromkeys(result.suite for result in record.results)),
         sum(len(result.errors) for result in record.results),
         [_row(key, point) for key, point in points(record)],
     )

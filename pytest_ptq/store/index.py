@@ -86,11 +86,12 @@ def _stamp(plain: list[int]) -> Stamp:
 
 def _plain(digest: Digest, keys: dict[tuple[str, ...], int]) -> list[Any]:
     rows = [[keys.setdefault(row[:4], len(keys)), *row[4:]] for row in digest.rows]
-    names = (digest.commit, digest.branch, digest.subject, digest.machine, digest.errors)
+    names = (digest.commit, digest.branch, digest.subject, digest.machine, digest.suites, digest.errors)
     return [digest.run_id, digest.time.isoformat(), *names, rows]
 
 
 def _digest(plain: list[Any], keys: list[tuple[Any, ...]]) -> Digest:
-    run_id, at, commit, branch, subject, machine, errors, rows = plain
+    run_id, at, commit, branch, subject, machine, suites, errors, rows = plain
     whole = [(*keys[row[0]], *row[1:]) for row in rows]
-    return Digest(run_id, datetime.fromisoformat(at), commit, branch, subject, machine, errors, whole)
+    names = (commit, branch, subject, machine, tuple(suites), errors)
+    return Digest(run_id, datetime.fromisoformat(at), *names, whole)

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from pytest_ptq import cli
+from pytest_ptq.cli.suites import CACHE
 from pytest_ptq.metrics import Profile
 from pytest_ptq.profiling import arithmetic_limit, profile
 from pytest_ptq.qconfig import X86
 from pytest_ptq.runner import SuiteRun
 from pytest_ptq.suite import load_suite
 
-TINY = Path(__file__).parent / "plugin" / "tiny_suite.py"
-ROOT = Path(__file__).parents[1]
+TINY = Path(__file__).parents[1] / "plugin" / "tiny_suite.py"
+ROOT = Path(__file__).parents[2]
 MACS = {"0": 16 * 3 * 9 * 64, "3": 32 * 16 * 9 * 16, "8": 320}
 """Of the tiny suite: two convolutions, 8 x 8 and 4 x 4, and a linear layer."""
 
@@ -78,27 +79,28 @@ def test_options_reach_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -
         return Profile("tiny", "minmax", (1, 3, 8, 8), 3, 7, (), 1.0, 1.0, 1.0, "none")
 
     monkeypatch.setattr("pytest_ptq.profiling.profile", instead)
-    (project / cli.CACHE).mkdir(parents=True)
+    (project / CACHE).mkdir(parents=True)
     args = ["profile", "tiny", "--qconfig", "minmax", "--threads", "3", "--repeats", "7", "--data", "embedded"]
     assert cli.main(args) == 0
-    assert seen == ["embedded", 3, "minmax", 7, cli.CACHE]
+    assert seen == ["embedded", 3, "minmax", 7, CACHE]
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["profile"], "the following arguments are required: SUITE"),
-        (["profil", "tiny"], "invalid choice"),
+        ([], "Missing command. See pytest-ptq --help."),
+        (["profile"], "Missing argument 'SUITE'. See pytest-ptq profile --help."),
+        (["profil", "tiny"], "unknown command 'profil'. Did you mean 'profile'?"),
+        (["profile", "tiny", "--thread", "1"], "No such option"),
         (["profile", "tinny"], "unknown suite 'tinny'. Did you mean 'tiny'?"),
         (["profile", "tiny", "--qconfig", "x87"], "unknown qconfig 'x87'. Did you mean 'x86'?"),
         (["profile", "tiny", "--data", "embeded"], "--data: unknown kind of data 'embeded'. Did you mean 'embedded'?"),
         (["profile", "tiny", "--data", "imagenet"], "Write --data imagenet=DIR."),
         (["profile", "tiny", "--data", "imagenet=x"], "unknown kind of data 'imagenet'"),
         (["profile", "tiny", "--weights", "none.pt"], "--weights none.pt: there is no such file"),
-        (["profile", "tiny", "--threads", "0"], "--threads: '0' is not a whole number above 0"),
-        (["profile", "tiny", "--top", "-1"], "--top: '-1' is not a whole number above 0"),
-        (["profile", "tiny", "--repeats", "\N{SUPERSCRIPT TWO}"], "is not a whole number above 0"),
+        (["profile", "tiny", "--threads", "0"], "Invalid value for '--threads': 0 is not in the range x>=1"),
+        (["profile", "tiny", "--top", "-1"], "Invalid value for '--top': -1 is not in the range x>=1"),
+        (["profile", "tiny", "--repeats", "\N{SUPERSCRIPT TWO}"], "is not a valid integer range"),
     ],
 )
 @pytest.mark.usefixtures("project")

@@ -1,0 +1,3 @@
+from pytest_ptq.cli.app import main
+
+raise SystemExit(main())
