@@ -21,6 +21,9 @@ COMMANDS: Mapping[str, str] = {
     "list": "listing:list_",
     "show": "show:show",
     "compare": "compare:compare_",
+    "history": "history:history",
+    "prune": "keeping:prune",
+    "import": "keeping:import_",
     "profile": "profile:profile",
 }
 """Command -> `module:function`, below `pytest_ptq.cli`; in the order of the help. A module is imported when needed."""

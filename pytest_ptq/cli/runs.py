@@ -44,6 +44,15 @@ def complete_run(ctx: click.Context, _: click.Parameter, begun: str) -> list[Com
     return [item for item in told if item.value.startswith(begun)]
 
 
+def complete_suite_with_runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    try:
+        entries = open_history(Path(ctx.params.get("folder") or FOLDER)).entries
+    except StoreError:
+        return []
+    names = sorted({name for entry in entries for name in entry.digest.suites})
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
 def run_argument(command: F, name: str = "run", **more: Any) -> F:
     return click.argument(name, metavar="RUN", shell_complete=complete_run, **more)(command)
 
