@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_an_overview_says_since_when(ask):
     assert "0.400" in row
     assert "0.513" in row
     assert "▁▁▁▁|" in row
-    assert "since 2026-02-04 12:00, run run40000, commit c4c4c4c4c4c4: 0.402 -> 0.509" in row
+    assert "since 2026-02-04 12:00, run run40000, commit c4c4c4c4c4c4: 0.402 -> 0.508" in row
     assert "SQNR" not in said.out, "nobody judged it"
     assert "advice" in said.out
 
@@ -50,9 +51,7 @@ def test_one_metric_in_full(ask):
     assert "run40000" in marked
     assert "0.504 [0.501, 0.507]  0.8" in marked
     assert any(line.startswith("changed since 2026-02-04") for line in lines)
-    assert (
-        len([line for line in lines if " run" in line and "changed since" not in line and ": 14" not in line]) == 14 + 1
-    )
+    assert said.out.count("\n2026") == 14
     assert "no change" in ask("history", "net", "--metric", "sqnr_db").out
     assert ask("history", "net", "--metric", "latency_ratio", "--last", "3").out.count("\n2026") == 3
 
@@ -84,15 +83,9 @@ def test_machines_are_never_mixed(ask):
 def test_a_metric_of_a_users_own_has_its_title(ask):
     mine = Metric("miou_percent", "mean IoU", "%", Direction.HIGHER_IS_BETTER, 1)
     result = QConfigRecord("net", "embedded", "x86", None, {mine.key: Measurement(mine, 71.23)})
-    write_record(HISTORY, run(Made(day=8, more={"results": (result,)})) if False else _with(result))
+    write_record(HISTORY, replace(run(Made(day=8)), results=(result,)))
     assert "mean IoU" in ask("history", "net", "--metric", "miou_percent").out
     assert "71.2 %" in ask("history", "net", "--metric", "miou_percent").out
-
-
-def _with(result):
-    from dataclasses import replace
-
-    return replace(run(Made(day=8)), results=(result,))
 
 
 @pytest.mark.parametrize(
