@@ -15,8 +15,9 @@ SHARED = {"errors", "metrics", "qconfig", "student", "torch_ao"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner", "tuning"},
-    "cli": {"report", "runner", "profiling"},
+    "cli": {"report", "runner", "profiling", "noise"},
     "profiling": {"runner"},
+    "noise": {"runner"},
     "runner": {"suite", "sources", "engine", "runtimes", "timing", "fp32_results"},
     "tuning": {"runner"},
     "timing": {"engine", "measure"},

@@ -22,8 +22,11 @@ COMMANDS: Mapping[str, str] = {
     "show": "show:show",
     "compare": "compare:compare_",
     "history": "history:history",
+    "report": "report:report",
+    "baseline": "baseline:baseline",
     "prune": "keeping:prune",
     "import": "keeping:import_",
+    "noise": "noise:noise",
     "profile": "profile:profile",
 }
 """Command -> `module:function`, below `pytest_ptq.cli`; in the order of the help. A module is imported when needed."""

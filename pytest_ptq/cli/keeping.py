@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pytest_ptq.cli.baseline import AnyMetric
 from pytest_ptq.cli.output import json_option, say, say_json
 from pytest_ptq.cli.runs import history_option, read_any, read_history
 from pytest_ptq.errors import UsageError
@@ -54,14 +55,7 @@ def read_baselines(folders: tuple[Path, ...]) -> list[Baselines]:
         if not folder.is_dir():
             raise UsageError("there is no such folder", place=f"--baselines {folder}")
     files = [path for folder in folders or (BASELINES,) for path in sorted(folder.glob("*.json"))]
-    return [Baselines.read(path, _Any()) for path in files if not path.name.startswith(".")]
-
-
-class _Any(frozenset[str]):
-    """Every metric there may be: limits on a user's own are no fault of a file that is only asked what it recorded."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
+    return [Baselines.read(path, AnyMetric()) for path in files if not path.name.startswith(".")]
 
 
 @click.command("import")

@@ -33,10 +33,13 @@ class Provenance:
 
 def provenance(folder: Path | None = None, now: datetime | None = None) -> Provenance:
     """Of a number measured now, with the sources in `folder` (default: the working directory)."""
-    found = versions()
-    named = ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision", "pytest-ptq") if name in found)
     commit = current_commit(folder)
-    return Provenance((now or datetime.now(UTC)).astimezone(UTC).date().isoformat(), commit, named)
+    return Provenance((now or datetime.now(UTC)).astimezone(UTC).date().isoformat(), commit, named_versions(versions()))
+
+
+def named_versions(found: Mapping[str, str]) -> str:
+    """Those that a baseline tells, of all that a run knows."""
+    return ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision", "pytest-ptq") if name in found)
 
 
 def versions() -> dict[str, str]:
