@@ -22,6 +22,10 @@ from pytest_ptq.store.series import Point, SeriesKey
 ELSEWHERE = "Make the folder writable, or name another with --ptq-history."
 
 
+REWRITTEN_FROM = 0.02
+"""Share of files that the index may not know before it is written anew: reading those takes less than writing it."""
+
+
 def record_name(record: RunRecord) -> str:
     """`20260131T120000.000000Z-0123456789ab.json`: the time in UTC, then what sets apart runs of one microsecond."""
     return f"{record.time:%Y%m%dT%H%M%S.%f}Z-{record.run_id}.json"
@@ -128,7 +132,8 @@ def open_history(folder: Path) -> History:
             entries[name] = there[name], digest_of(read_record(folder / name))
         except StoreError as error:
             problems.append(str(error))
-    if entries.keys() != known.keys() or any(known[name] is not entry for name, entry in entries.items()):
+    news = sum(known.get(name) is not entry for name, entry in entries.items()) + len(known.keys() - entries.keys())
+    if news > REWRITTEN_FROM * len(entries):
         write_index(folder, entries)
     return History((Entry(folder / name, digest) for name, (_, digest) in entries.items()), problems)
 

@@ -73,6 +73,22 @@ def test_one_more_run_costs_one_file(folder, reads):
     assert reads == [path.name]
 
 
+def test_the_index_is_not_written_for_every_run(folder, monkeypatch, reads):
+    monkeypatch.setattr(module, "REWRITTEN_FROM", 0.1)
+    open_history(folder)
+    written = (folder / index.NAME).read_bytes()
+    for day in (20, 21, 22):
+        write_record(folder, record(day))
+        settle()
+        del reads[:]
+        assert len(open_history(folder)) == day + 1
+        assert len(reads) == day - 19, "those that the index does not know"
+        assert ((folder / index.NAME).read_bytes() == written) == (day < 22)
+    del reads[:]
+    open_history(folder)
+    assert reads == []
+
+
 def test_a_history_says_what_its_records_say(folder):
     records = [module.read_record(path) for path in module.list_records(folder)]
     for _ in range(2):  # read from the files, and from the index
