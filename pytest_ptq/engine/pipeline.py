@@ -29,7 +29,10 @@ def prepare(model: nn.Module, qconfig: str | QConfig = "x86", batches: Iterable[
         batches: calibration batches, for a qconfig that corrects weights by them (`smooth_quant`).
 
     Raises:
-        CaptureError, WeightsError, QuantizationError, UnknownNameError.
+        CaptureError: the model cannot be turned into a graph.
+        WeightsError: a weight is not finite.
+        QuantizationError: nothing in it can be quantized.
+        UnknownNameError: there is no such qconfig.
     """
     chosen = get_qconfig(qconfig)
     fused = model if isinstance(model, FusedModule) else fuse(model)

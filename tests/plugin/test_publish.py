@@ -57,6 +57,13 @@ def test_autosave_and_compare(project: Project) -> None:
         result.stdout.fnmatch_lines([f"test_latency?x86? ({run}*"])
 
 
+def test_a_histogram_is_drawn(project: Project) -> None:
+    pytest.importorskip("pygal")
+    project.run(*ONE, "--benchmark-histogram=times").assert_outcomes(passed=1)
+    (found,) = project.path.glob("times*.svg")
+    assert "test_latency[x86]" in found.read_text(encoding="utf-8")
+
+
 def test_profiling_the_replay_does_no_harm(project: Project) -> None:
     project.run(*ONE, "--benchmark-cprofile=tottime").assert_outcomes(passed=1)
 

@@ -1,0 +1,89 @@
+"""What the pages on suites, qconfigs and data sets show is run, so that it stays true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from plugin.project import NO_LATENCY, Project, output
+
+from pages.fences import DOCS, block, blocks
+from pytest_ptq.suite import Suite, load_suite
+
+QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--ptq-threads=1")
+
+
+def put(folder: Path, page: str, title: str) -> Path:
+    path = folder / title
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block(page, title), encoding="utf-8")
+    return path
+
+
+def judge(project: Project, path: Path, *args: str) -> pytest.RunResult:
+    chosen = (f"--ptq-suite={path}", f"--ptq-metrics={NO_LATENCY}", "--ptq-update-baseline=new", *args)
+    return project.pytester.runpytest_inprocess(*QUICK, *chosen)
+
+
+def test_the_declared_suite_loads(tmp_path: Path) -> None:
+    suite = load_suite(put(tmp_path, "suites.md", "suites/my_mobilenet.py"), [])
+    assert (suite.name, list(suite.variants)) == ("my_mobilenet", ["imagenet", "folder"])
+
+
+def test_the_fields_of_a_suite_are_all_told() -> None:
+    page = (DOCS / "suites.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    assert rows == set(Suite.__dataclass_fields__)
+
+
+def test_the_model_of_ones_own_is_judged(project: Project) -> None:
+    path = put(project.path, "suites.md", "suites/my_net.py")
+    judge(project, path, "--ptq-qconfig=x86").assert_outcomes(passed=3)
+
+
+def test_the_data_set_of_ones_own_is_judged(project: Project) -> None:
+    judge(project, put(project.path, "datasets.md", "suites/waves.py")).assert_outcomes(passed=3)
+
+
+def test_a_registered_kind_of_data_is_judged(project: Project) -> None:
+    put(project.path, "datasets.md", "conftest.py")
+    result = judge(project, project.path / "suites" / "tiny.py", "--ptq-data=dots", "--ptq-qconfig=x86")
+    assert "data=dots" in output(result)
+    assert sum(result.parseoutcomes().values()) == 3  # what noise and made-up labels come to is not the point
+
+
+def test_the_qconfig_of_ones_own(tmp_path: Path) -> None:
+    _, careful = load_suite(put(tmp_path, "qconfigs.md", "suites/fashion_mobilenet.py"), []).qconfigs
+    assert (careful.name, careful.bias_correction, careful.fp32_layers) == ("careful", True, ("features.0.0",))  # type: ignore[union-attr]
+
+
+def test_a_registered_qconfig_is_judged(project: Project) -> None:
+    put(project.path, "qconfigs.md", "conftest.py")
+    project.edit_suite('name="tiny",', 'name="tiny", qconfigs=("symmetric",),')
+    result = judge(project, project.path / "suites" / "tiny.py")
+    assert "symmetric" in output(result)
+    assert sum(result.parseoutcomes().values()) == 3
+
+
+def test_the_presets_are_all_told() -> None:
+    from pytest_ptq.qconfig import ALIASES, PRESETS
+
+    page = (DOCS / "qconfigs.md").read_text(encoding="utf-8")
+    rows = page[page.index("| preset") : page.index("[Accuracy, measured]")].strip().splitlines()[2:]
+    named = {name for row in rows for name in re.findall(r"`([\w+]+)`", row.split("|")[1])}
+    assert named == {*PRESETS, *ALIASES}
+
+
+def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block("qconfigs.md", "notebook.py"), {})  # noqa: S102
+    assert "conv2d" in capsys.readouterr().out
+
+
+def test_every_file_that_is_shown_is_run_here() -> None:
+    """A new one has to be taken up above."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    shown = [(page, found.title) for page in ("suites.md", "qconfigs.md", "datasets.md") for found in blocks(page)]
+    assert len(shown) == 7
+    for page, title in shown:
+        assert f'"{page}", "{title}"' in source
