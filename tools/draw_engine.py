@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "engine.svg"
-WIDTH, HEIGHT, ROW, STEP = 128, 50, 104, 166
+WIDTH, HEIGHT, ROW, STEP = 150, 54, 104, 180
 LEFT, TOP = 20, 26
 INK, LINE, GROUND = "#1f2937", "#6b7280", "#ffffff"
 FILLS = {"value": "#e0e7ff", "stage": "#fef3c7", "rival": "#dcfce7"}
@@ -37,12 +37,11 @@ class Box:
 BOXES = {
     "model": Box(0, 0, "nn.Module", "yours, never modified", "value"),
     "capture": Box(1, 0, "capture", "a graph, by torch.fx"),
-    "fuse": Box(2, 0, "fuse", "norms and activations in"),
-    "plan": Box(3, 0, "plan", "what is int8, and why not"),
+    "fuse": Box(2, 0, "fuse", "norms, activations in"),
+    "plan": Box(3, 0, "plan", "what is int8, or why not"),
     "observe": Box(4, 0, "observe", "ranges are watched"),
     "qconfig": Box(3, 1, "QConfig", "how to quantize", "value"),
-    "batches": Box(5, 0, "batches", "that calibrate", "value"),
-    "calibrate": Box(4, 1, "calibrate", "batches stream through"),
+    "calibrate": Box(4, 1, "calibrate", "your images stream by"),
     "statistics": Box(4, 2, "Calibration", "immutable statistics", "value"),
     "convert": Box(3, 2, "convert", "int8 layers in place"),
     "correct": Box(2, 2, "correct", "kept where it helps"),
@@ -50,11 +49,11 @@ BOXES = {
     "freeze": Box(2, 1, "freeze", "fp32, made as fast"),
     "rival": Box(1, 1, "fp32 rival", "the same executor", "rival"),
     "deploy": Box(0, 1, "deploy", "one program each"),
-    "gates": Box(0, 2, "gates", "accuracy, size, latency", "value"),
+    "gates": Box(0, 2, "gates", "accuracy, size, time", "value"),
 }
 ARROWS = (
     ("model", "capture"), ("capture", "fuse"), ("fuse", "plan"), ("plan", "observe"), ("qconfig", "plan"),
-    ("observe", "calibrate"), ("batches", "calibrate"), ("calibrate", "statistics"), ("statistics", "convert"),
+    ("observe", "calibrate"), ("calibrate", "statistics"), ("statistics", "convert"),
     ("convert", "correct"), ("correct", "int8"), ("fuse", "freeze"), ("freeze", "rival"), ("rival", "deploy"),
     ("int8", "deploy"), ("deploy", "gates"),
 )  # fmt: skip
@@ -62,14 +61,14 @@ ARROWS = (
 
 def draw() -> str:
     """The picture as text."""
-    width = 2 * LEFT + 5 * STEP + WIDTH
+    width = 2 * LEFT + 4 * STEP + WIDTH
     height = 2 * TOP + 2 * ROW + HEIGHT
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="t" '
-        'font-family="system-ui, sans-serif" font-size="12" text-anchor="middle">',
+        'font-family="system-ui, sans-serif" font-size="15" text-anchor="middle">',
         '<title id="t">How a float model becomes an int8 one: ' + escape("; ".join(_sentences())) + "</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="{GROUND}"/>',
-        f'<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        f'<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',
         *(_arrow(BOXES[start], BOXES[end]) for start, end in ARROWS),
         *(line for box in BOXES.values() for line in _box(box)),
@@ -89,7 +88,7 @@ def _box(box: Box) -> Iterator[str]:
     round_by = 6 if box.kind == "stage" else 25
     yield f'<rect {corner} rx="{round_by}" fill="{FILLS[box.kind]}" stroke="{LINE}"/>'
     yield f'<text x="{x}" y="{y - 3}" font-weight="600" fill="{INK}">{escape(box.name)}</text>'
-    yield f'<text x="{x}" y="{y + 14}" font-size="10" fill="{INK}">{escape(box.said)}</text>'
+    yield f'<text x="{x}" y="{y + 16}" font-size="12" fill="{INK}">{escape(box.said)}</text>'
 
 
 def _arrow(start: Box, end: Box) -> str:
