@@ -60,8 +60,9 @@ class Story:
             return f"{word} in all {_runs(same)}"
         before = self.points[-same - 1]
         was = "passed" if before.verdict is Verdict.PASS else "differed"
-        first = "this one" if same == 1 else f"{_commit(self.points[-same])}, {_runs(same)} ago"
-        return f"{word} since {first}; {was} at {_commit(before)}"
+        if same == 1:
+            return f"{word} since this run" + ("" if self._changed() else f"; {was} at {_commit(before)}")
+        return f"{word} since {_commit(self.points[-same])}, {_runs(same)} ago; {was} at {_commit(before)}"
 
     def _changed(self) -> str:
         """The newest change point: where, and from what to what. A step of this run alone is told as one."""

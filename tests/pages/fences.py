@@ -53,6 +53,8 @@ def write(found: Block, folder: Path) -> None:
 def plain(line: str) -> str:
     """A line without what differs from machine to machine: numbers, keys, files in a folder of the test's own."""
     line = re.sub(r"\w+/onednn/\w+/torch[\d.]+", "KEY", line)
+    line = re.sub(r"`[0-9a-f]{12}`|\d{4}-\d\d-\d\d", "COMMIT", line)
+    line = re.sub(r"^(\*\*[^*]*\*\*|before|after) .*", r"\1", line)  # names of runs and commits
     line = re.sub(r"isa=\w+ threads=\d+", "MACHINE", line)
     line = re.sub(r"(?:/[\w.-]+)*/?\.ptq/history/\S+", "RECORD", line)
     line = re.sub(r"report: \S*/", "report: ", line)

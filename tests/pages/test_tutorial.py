@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from click.testing import CliRunner
 
-from pages.fences import Block, blocks, missing, write
+from pages.fences import blocks, missing, write
+from pytest_ptq.cli.app import app as command_line
 
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-p", "no:xdist")
 
@@ -18,23 +20,24 @@ def test_the_tutorial_is_what_happens(pytester: pytest.Pytester, monkeypatch: py
     given = 0
     for block in blocks("tutorial.md"):
         if block.title == "report.md":
-            same_report(block, (pytester.path / "report.md").read_text(encoding="utf-8"))
+            report = (pytester.path / "report.md").read_text(encoding="utf-8").splitlines()
+            assert missing(block.text.splitlines(), report) == [], report
         elif block.title:
             write(block, pytester.path)
         elif block.language == "console":
             for command, said in block.commands():
-                program, *args = shlex.split(command)
-                assert program == "pytest"
-                result = pytester.runpytest_inprocess(*QUICK, *args)
-                assert missing(said, result.stdout.lines) == [], result.stdout.str()
+                lines = given_in(pytester, *shlex.split(command))
+                assert missing(said, lines) == [], "\n".join(lines)
                 given += 1
-    assert given == 4
+    assert given == 6
 
 
-def same_report(block: Block, found: str) -> None:
-    """But for the commit, which a folder without a repository has none of."""
-    for said, line in zip(block.text.splitlines(), found.splitlines(), strict=False):
-        assert said.partition(" of ")[0] == line.partition(" of ")[0]
+def given_in(pytester: pytest.Pytester, program: str, *args: str) -> list[str]:
+    """What a command prints."""
+    if program == "pytest":
+        return pytester.runpytest_inprocess(*QUICK, *args).stdout.lines
+    assert program == "pytest-ptq"
+    return CliRunner().invoke(command_line, args).output.splitlines()
 
 
 def test_a_line_that_is_not_printed_is_found() -> None:
