@@ -60,7 +60,8 @@ def _welch(x: Array, y: Array) -> float:
 def potts(values: Sequence[float]) -> list[int]:
     """Piecewise constant fit in L1; the number of pieces by asv's information criterion.
 
-    Criterion and floor as asv's `step_detect` describes them: 4 ln(m)/m a piece plus ln(floor + mean deviation).
+    Criterion and floor as asv's `step_detect` describes them, without its term for correlated noise: 4 ln(m)/m a piece
+    plus ln(floor + sum of deviations), over the fits that are best at some price a piece.
     Friedrich et al., Complexity penalized M-estimation, J. Comput. Graph. Stat. 17:201 (2008).
     """
     y = np.asarray(values, dtype=np.float64)
@@ -75,12 +76,25 @@ def potts(values: Sequence[float]) -> list[int]:
     for pieces in range(1, most + 1):
         ways = best[pieces - 1][:, None] + cost
         best[pieces], back[pieces] = ways.min(axis=0), ways.argmin(axis=0)
-    fits = [_edges(back, pieces, m) for pieces in range(1, most + 1)]
-    scores = [
-        math.log(max(_floor(y, edges) + best[pieces, m] / m, 1e-300)) + PENALTY * math.log(m) / m * pieces
-        for pieces, edges in enumerate(fits, start=1)
-    ]
-    return fits[int(np.argmin(scores))]
+    scores = {}
+    for pieces in _reachable([float(best[pieces, m]) for pieces in range(1, most + 1)]):
+        edges = _edges(back, pieces, m)
+        scores[tuple(edges)] = math.log(_floor(y, edges) + best[pieces, m]) + PENALTY * math.log(m) / m * pieces
+    return list(min(scores, key=scores.__getitem__))
+
+
+def _reachable(costs: Sequence[float]) -> list[int]:
+    """Numbers of pieces that are best at some price a piece: the corners of the lower convex hull of the costs."""
+    hull: list[int] = []
+    for k in range(len(costs)):
+        while len(hull) > 1 and _slope(costs, hull[-1], k) <= _slope(costs, hull[-2], hull[-1]):
+            hull.pop()
+        hull.append(k)
+    return [k + 1 for k in hull if k == 0 or costs[k] < costs[0]]
+
+
+def _slope(costs: Sequence[float], a: int, b: int) -> float:
+    return (costs[b] - costs[a]) / (b - a)
 
 
 def _deviations(y: Array) -> Array:
@@ -102,5 +116,6 @@ def _edges(back: NDArray[np.int_], pieces: int, end: int) -> list[int]:
 
 def _floor(y: Array, edges: Sequence[int]) -> float:
     levels = [float(np.median(piece)) for piece in np.split(y, edges)]
-    steps = np.abs(np.diff(levels))
-    return 0.1 * float(steps.min()) if len(steps) else 0.001 * abs(levels[0])
+    if len(levels) > 2:
+        return max(1e-300, 0.1 * float(np.abs(np.diff(levels)).min()))
+    return max(1e-300, 0.001 * min(map(abs, levels)))
