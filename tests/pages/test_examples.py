@@ -87,3 +87,21 @@ def test_every_file_that_is_shown_is_run_here() -> None:
     assert len(shown) == 7
     for page, title in shown:
         assert f'"{page}", "{title}"' in source
+
+
+def test_the_commands_are_all_told() -> None:
+    from pytest_ptq.cli.app import app
+
+    page = (DOCS / "reference" / "command.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `pytest-ptq ([\w-]+)", page, re.MULTILINE) == list(app.list_commands(None))  # type: ignore[attr-defined]
+
+
+def test_completion_is_switched_on_as_told() -> None:
+    import os
+    import subprocess
+    import sys
+
+    environment = {**os.environ, "_PYTEST_PTQ_COMPLETE": "bash_source"}
+    code = "import sys; from pytest_ptq.cli.app import main; sys.argv[0] = 'pytest-ptq'; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "_pytest_ptq_completion" in done.stdout, done.stderr

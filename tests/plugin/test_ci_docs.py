@@ -16,7 +16,10 @@ from pytest_ptq.plugin.options import read_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-GITHUB_ACTIONS = {"actions/checkout", "actions/setup-python", "actions/cache", "actions/upload-artifact"}
+GITHUB_ACTIONS = {
+    "actions/checkout", "actions/setup-python", "actions/cache", "actions/cache/restore", "actions/cache/save",
+    "actions/upload-artifact",
+}  # fmt: skip
 
 
 def scripts(tree: Any) -> Iterator[str]:
@@ -81,6 +84,18 @@ def test_only_githubs_own_actions_pinned_by_major_version() -> None:
 def test_nothing_of_an_event_reaches_a_shell() -> None:
     """An expression inside `run:` is pasted into the script before the shell reads it."""
     assert not [text for block in BLOCKS for text in scripts(yaml.safe_load(block)) if "${{" in text]
+
+
+def test_the_history_is_kept_where_it_is_looked_for() -> None:
+    steps = [step for job in yaml.safe_load(BLOCKS[0])["jobs"].values() for step in job["steps"]]
+    restored, saved = (
+        next(step for step in steps if step.get("uses", "").startswith(f"actions/cache/{verb}@"))
+        for verb in ("restore", "save")
+    )
+    assert restored["with"]["path"] == saved["with"]["path"] == ".ptq/history"
+    assert restored["with"]["key"] == saved["with"]["key"]
+    assert restored["with"]["key"].startswith(restored["with"]["restore-keys"])
+    assert "!cancelled()" in saved["if"]  # else a failed gate would not be remembered
 
 
 def test_hidden_folders_are_uploaded() -> None:

@@ -43,7 +43,7 @@ def test_markdown_of_a_pass_and_of_a_failure(project: Project) -> None:
     text = read(project, "out/report.md")
     assert text.startswith("## pytest-ptq: FAIL\n")
     assert "| `tiny[x86]` | size reduction | **FAIL** |" in text
-    assert "fails since this run; was " in text
+    assert "fails since this run; passed at " in text
     assert "baselines/tiny.json:" in text
 
 
