@@ -99,18 +99,18 @@ def _metrics(found: History, keys: set[str]) -> Mapping[str, Metric]:
 
 
 def _overview(lines: Sequence[Line]) -> str:
-    headers = ("qconfig", "data", "metric", "machine", "runs", "first", "last", "trend", "changed")
+    headers = ("qconfig", "data", "metric", "machine", "runs", "first", "last", "trend", "last change")
     rows = [
         (
             line.key.qconfig,
             line.key.data,
-            line.metric.title,
+            line.key.metric,
             line.key.machine,
             len(line.points),
             line.metric.format(line.points[0].value),
             line.metric.format(line.points[-1].value),
             _trend(line),
-            _told(line, line.changes[-1]) if line.changes else None,
+            _briefly(line, line.changes[-1]) if line.changes else None,
         )
         for line in lines
     ]
@@ -141,6 +141,12 @@ def _whole(line: Line, last: int) -> str:
 
 def _trend(line: Line) -> str:
     return sparkline([point.value for point in line.points], [change.index for change in line.changes])
+
+
+def _briefly(line: Line, change: Change) -> str:
+    """`0123456789ab: 0.400 -> 0.500`, with the run's id where nobody knows the commit."""
+    point, metric = line.points[change.index], line.metric
+    return f"{commit(point.commit) or point.run_id}: {metric.format(change.before)} -> {metric.format(change.after)}"
 
 
 def _told(line: Line, change: Change) -> str:

@@ -76,6 +76,12 @@ def test_the_answer_is_the_same_each_time_and_at_any_scale() -> None:
     assert found
 
 
+def test_chance_is_the_same_each_time() -> None:
+    found = [change_points(noise(25, seed), alpha=0.5) for seed in range(8)]
+    assert any(change.p_value > 0.01 for changes in found for change in changes), "not all are beyond doubt"
+    assert found == [change_points(noise(25, seed), alpha=0.5) for seed in range(8)]
+
+
 def test_alpha_decides_what_is_surprising() -> None:
     values = [value + (0.9 if i >= 20 else 0.0) for i, value in enumerate(noise(40, 2))]
     counts = [len(change_points(values, alpha=alpha)) for alpha in (0.001, 0.01, 0.3)]
