@@ -76,11 +76,11 @@ def potts(values: Sequence[float]) -> list[int]:
     for pieces in range(1, most + 1):
         ways = best[pieces - 1][:, None] + cost
         best[pieces], back[pieces] = ways.min(axis=0), ways.argmin(axis=0)
-    scores = {}
+    scores: dict[tuple[int, ...], float] = {}
     for pieces in _reachable([float(best[pieces, m]) for pieces in range(1, most + 1)]):
         edges = _edges(back, pieces, m)
         scores[tuple(edges)] = math.log(_floor(y, edges) + best[pieces, m]) + PENALTY * math.log(m) / m * pieces
-    return list(min(scores, key=scores.__getitem__))
+    return list(min(scores, key=lambda edges: scores[edges]))
 
 
 def _reachable(costs: Sequence[float]) -> list[int]:

@@ -66,10 +66,12 @@ def find_lines(found: History, suite: str, metric: str | None, qconfig: str, mac
     keys = {key.metric for key in series}
     if metric is not None and metric not in keys:
         raise UnknownNameError("metric", metric, keys, place=suite)
+    # What was imported from pytest-benchmark was never judged: then all there is.
+    judged = {key for key, points in series.items() if any(point.verdict for point in points)} or series.keys()
     chosen = {
         key: points
         for key, points in series.items()
-        if (key.metric == metric if metric else any(point.verdict for point in points))
+        if (key.metric == metric if metric else key in judged)
         and fnmatchcase(key.qconfig, qconfig)
         and fnmatchcase(key.machine, machine)
     }

@@ -169,6 +169,13 @@ def test_nothing_is_imported_when_a_file_is_damaged(ask, tmp_path):
     assert len(list_records(HISTORY)) == 6
 
 
+@pytest.mark.usefixtures("project")
+def test_what_was_never_judged_is_shown_all_the_same(ask):
+    made = run(Made(day=8, suite="t.py::test_a"))
+    write_record(HISTORY, replace(made, results=(replace(made.results[0], judgements={}),)))
+    assert "sqnr_db" in ask("history", "t.py::test_a").out
+
+
 def test_a_sparkline_goes_from_low_to_high():
     assert sparkline([1.0, 2.0, 3.0, 8.0]) == "▁▂▃█"
     assert sparkline([5.0, 5.0]) == "▅▅"
