@@ -80,7 +80,7 @@ def potts(values: Sequence[float]) -> list[int]:
     for pieces in _reachable([float(best[pieces, m]) for pieces in range(1, most + 1)]):
         edges = _edges(back, pieces, m)
         scores[tuple(edges)] = math.log(_floor(y, edges) + best[pieces, m]) + PENALTY * math.log(m) / m * pieces
-    return list(min(scores, key=lambda edges: scores[edges]))
+    return list(min(scores.items(), key=lambda item: item[1])[0])
 
 
 def _reachable(costs: Sequence[float]) -> list[int]:
