@@ -34,7 +34,8 @@ def prune(
     """Remove old runs, by number, by age, or whatever either of them says.
 
     A run that a baseline may have been recorded from stays: one on a machine of the key, from the commit and of the day
-    that a recorded value names. Baselines are looked for in `baselines`; a file there that cannot be read stops it.
+    that a recorded value names. Baselines are looked for in `baselines` and in what --baselines names; a file there
+    that cannot be read stops it.
     """
     age = None if days is None else timedelta(days=days)
     plan = plan_pruning(read_history(folder), read_baselines(folders), keep=keep, older_than=age)
@@ -54,7 +55,7 @@ def read_baselines(folders: tuple[Path, ...]) -> list[Baselines]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError("there is no such folder", place=f"--baselines {folder}")
-    files = [path for folder in folders or (BASELINES,) for path in sorted(folder.glob("*.json"))]
+    files = [path for folder in dict.fromkeys((BASELINES, *folders)) for path in sorted(folder.glob("*.json"))]
     return [Baselines.read(path, AnyMetric()) for path in files if not path.name.startswith(".")]
 
 

@@ -58,7 +58,9 @@ def run_argument(command: F, name: str = "run", **more: Any) -> F:
 
 
 def read_history(folder: Path) -> History:
-    """The runs of a folder; files that are none are told."""
+    """The runs of a folder; files that are none are told. Raises UsageError for one that was named and is not there."""
+    if folder != FOLDER and not folder.is_dir():
+        raise UsageError("there is no such folder", place=f"--history {folder}")
     history = open_history(folder)
     warn(history.problems)
     return history

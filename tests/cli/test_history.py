@@ -102,6 +102,7 @@ def test_a_metric_of_a_users_own_has_its_title(ask):
         (("prune",), "nothing says what is to be removed"),
         (("prune", "--keep", "-1"), "--keep"),
         (("prune", "--keep", "1", "--baselines", "none"), "--baselines none: there is no such folder"),
+        (("history", "net", "--history", "nowhere"), "--history nowhere: there is no such folder"),
         (("import",), "Missing argument 'FILE...'"),
     ],
 )
@@ -127,6 +128,8 @@ def test_pruning_keeps_what_a_baseline_refers_to(ask):
     assert [name[-13:] for name in said.json["kept_for_baselines"]] == ["run10000.json"]
     assert len(list_records(HISTORY)) == 4
     assert ask("prune", "--days", "1").out.startswith("removed 3 runs\nkept 1 run")
+    Path("more").mkdir()
+    assert ask("prune", "--days", "1", "--baselines", "more").out.startswith("removed 0 runs\nkept 1 run")
     shutil.rmtree("baselines")
     assert ask("prune", "--days", "1").out == "removed 1 run\n"
 
