@@ -105,3 +105,10 @@ def test_completion_is_switched_on_as_told() -> None:
     code = "import sys; from pytest_ptq.cli.app import main; sys.argv[0] = 'pytest-ptq'; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "_pytest_ptq_completion" in done.stdout, done.stderr
+
+
+def test_the_arguments_of_the_marker_are_all_told() -> None:
+    from pytest_ptq.plugin.marker import KEYWORDS
+
+    page = (DOCS / "reference" / "pytest.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)=", page, re.MULTILINE)) == KEYWORDS

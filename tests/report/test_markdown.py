@@ -239,9 +239,7 @@ def since(markdown: str) -> str:
 
 def test_it_says_since_when_it_fails(row) -> None:  # type: ignore[no-untyped-def]
     *older, last = history(row, [0.1, 0.1, 0.1, 2.0])
-    assert since(markdown_report(last, older)) == (
-        "fails since this run; was 0.10 pp at `02cccccccccc`"
-    )
+    assert since(markdown_report(last, older)) == ("fails since this run; was 0.10 pp at `02cccccccccc`")
     *older, last = history(row, [0.1, 2.0, 2.0, 2.0])
     assert since(markdown_report(last, older)) == "fails since `01cccccccccc`, 3 runs ago; passed at `00cccccccccc`"
     *older, last = history(row, [2.0, 2.0])

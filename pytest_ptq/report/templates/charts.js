@@ -212,7 +212,10 @@ async function draw(element, filters) {
     element.textContent = "Nothing fits these filters.";
     return;
   }
-  const result = await vegaEmbed(element, spec, { actions: false, ast: true, defaultStyle: false, renderer: "svg", tooltip: showTip, config: CONFIG });
+  // Vega names what it draws into; the name of the plot is the page's own.
+  const canvas = element.appendChild(document.createElement("div"));
+  canvas.setAttribute("aria-hidden", "true");
+  const result = await vegaEmbed(canvas, spec, { actions: false, ast: true, defaultStyle: false, renderer: "svg", tooltip: showTip, config: CONFIG });
   if (drawn.get(element).state === state) drawn.get(element).view = result.view;
   else result.view.finalize();
 }

@@ -9,7 +9,8 @@ for (const swatch of document.querySelectorAll("[data-suite-colour]")) swatch.cl
 
 const waiting = new Set();
 let idle = false;
-const whenIdle = window.requestIdleCallback || ((work) => setTimeout(work, 30));
+// A browser may find no idle moment for long, as while a pointer moves: then it is drawn all the same.
+const whenIdle = (work) => (window.requestIdleCallback ? requestIdleCallback(work, { timeout: 100 }) : setTimeout(work, 30));
 
 function drawNext() {
   idle = false;
