@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_ptq.errors import UnknownNameError, UsageError
 
@@ -17,6 +17,9 @@ PERCENTILE = 99.999
 """Percent of the values that the percentile observer's range holds, unless told otherwise."""
 _NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 GRANULARITIES = ("per_tensor", "per_channel")
+RUNTIMES = ("torch", "onnxruntime", "openvino")
+FASTEST = "fastest"
+"""In place of a runtime: the one of them that was measured to be fastest. What runs always has one of `RUNTIMES`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class QConfig:
         equalization: make the weights of neighbouring layers equally large, channel by channel, before anything else.
         rounding: seconds that may be spent on searching which weights to round up or down (AdaRound); what is not
             reached within them, and everything by default, is rounded to the nearest.
+        runtime: where the int8 model runs. It changes nothing in how the model is quantized: every runtime is given the
+            same scales, zero points and integers. `fastest` stands for whichever a measurement finds to be that.
 
     Raises:
         UsageError: a value that cannot be, or one that would have no effect.
@@ -65,6 +70,7 @@ class QConfig:
     smooth_quant: tuple[float, ...] = ()
     equalization: bool = False
     rounding: float | None = None
+    runtime: str = "torch"
 
     @property
     def reads_batches_again(self) -> bool:
@@ -81,6 +87,8 @@ class QConfig:
         _check("weight granularity", self.weight_granularity, GRANULARITIES, self.name)
         _check("activation scheme", self.activation_scheme, SCHEMES, self.name)
         _check("weight observer", self.weight_observer, WEIGHT_OBSERVERS, self.name)
+        _check("runtime", self.runtime, (*RUNTIMES, FASTEST), self.name)
+        _check_name(self)
         _check_search(self)
         _check_percentile(self)
         _check_corrections(self)
@@ -93,6 +101,31 @@ def _check(kind: str, value: str, known: tuple[str, ...], name: str) -> None:
         raise UsageError(f"the {kind} is {value!r}", place=f"qconfig {name}", remedy=f"Known: {', '.join(known)}.")
     if value not in known:
         raise UnknownNameError(kind, value, known, place=f"qconfig {name}")
+
+
+def in_runtime(qconfig: QConfig, runtime: str) -> QConfig:
+    """The same quantization, run in `runtime`: `x86` becomes `x86-openvino`; in torch it keeps its name."""
+    name = qconfig.name if runtime == RUNTIMES[0] else f"{qconfig.name}-{runtime}"
+    return replace(qconfig, name=name, runtime=runtime)
+
+
+def base_name(qconfig: QConfig) -> str:
+    """The name without the runtime that `in_runtime` has put behind it."""
+    return next((qconfig.name.removesuffix(s) for s in _suffixes() if qconfig.name.endswith(s)), qconfig.name)
+
+
+def _suffixes() -> tuple[str, ...]:
+    return tuple(f"-{runtime}" for runtime in (*RUNTIMES[1:], FASTEST))
+
+
+def _check_name(qconfig: QConfig) -> None:
+    """Tests, baselines and records tell runtimes apart by the end of a name: it may not say another one than it is."""
+    ends = next((s.removeprefix("-") for s in _suffixes() if qconfig.name.endswith(s)), None)
+    # The fastest is one of the others as soon as it was measured.
+    if ends not in (None, FASTEST, qconfig.runtime):
+        message = f"the name says {ends}, and the model would run in {qconfig.runtime}"
+        remedy = f'Write runtime="{ends}", or another name.'
+        raise UsageError(message, place=f"qconfig {qconfig.name}", remedy=remedy)
 
 
 def _check_search(qconfig: QConfig) -> None:

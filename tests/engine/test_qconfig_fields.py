@@ -13,7 +13,7 @@ from engine.nets import images, residual_net
 from pytest_ptq import engine
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.errors import UnknownNameError, UsageError
-from pytest_ptq.qconfig import PRESETS, QConfig
+from pytest_ptq.qconfig import FASTEST, PRESETS, RUNTIMES, QConfig, base_name, in_runtime
 
 BASE = QConfig("base", activation_observer="minmax", reduce_range=False)
 BATCHES = [images(16, 32) ** 3, images(4, 32, seed=2) ** 3 / 4]
@@ -93,6 +93,30 @@ def test_a_clipped_weight_leaves_the_model_and_fp32_layers_alone() -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("runtime", [*RUNTIMES, FASTEST])
+def test_the_runtime_changes_nothing_in_how_a_model_is_quantized(runtime: str) -> None:
+    elsewhere = in_runtime(BASE, runtime)
+    assert elsewhere.runtime == runtime
+    assert parameters(quantized(elsewhere)) == parameters(quantized(BASE))
+
+
+@pytest.mark.parametrize("runtime", [*RUNTIMES, FASTEST])
+def test_a_name_says_the_runtime_unless_it_is_torch(runtime: str) -> None:
+    elsewhere = in_runtime(BASE, runtime)
+    assert elsewhere.name == ("base" if runtime == "torch" else f"base-{runtime}")
+    assert base_name(elsewhere) == "base"
+    assert replace(elsewhere, name=BASE.name, runtime="torch") == BASE
+
+
+def test_a_name_may_not_say_another_runtime() -> None:
+    for runtime, name in (("torch", "q-openvino"), ("onnxruntime", "q-openvino"), ("openvino", "q-onnxruntime")):
+        with pytest.raises(UsageError, match=f"the name says .*, and the model would run in {runtime}. Write runtime="):
+            QConfig(name, runtime=runtime)
+    assert QConfig("q-fastest", runtime="openvino").runtime == "openvino", "a measurement chose it"
+    assert QConfig("q", runtime="openvino").name == "q"
+    assert QConfig("openvino").runtime == "torch", "no more than a name"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_quantize(name: str) -> None:
     x = BATCHES[0]
@@ -112,6 +136,8 @@ def test_presets_quantize(name: str) -> None:
         ({"activation_observer": None}, r"qconfig q: the activation observer is None\. Known: minmax, "),
         ({"activation_scheme": "symmetrical"}, r"unknown activation scheme.*Did you mean 'symmetric'"),
         ({"weight_observer": "entropy"}, r"unknown weight observer 'entropy'\. Known: minmax, mse"),
+        ({"runtime": "openvin"}, r"qconfig q: unknown runtime 'openvin'\. Did you mean 'openvino'"),
+        ({"runtime": None}, r"qconfig q: the runtime is None\. Known: torch, onnxruntime, openvino, fastest"),
         ({"weight_granularity": "per_row"}, "unknown weight granularity 'per_row'"),
         ({"percentile": 99.0}, "percentile has no effect on the histogram observer"),
         *(
