@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FOLDER = Path(".ptq") / "accuracy"
 METRICS = (TOP1_FP32, TOP1_INT8, ACCURACY_DROP, FLIPS, SQNR)
 PACKAGE = Path(__file__).resolve().parent.parent / "pytest_ptq"
-PRESET_SOURCES = (PACKAGE / "engine", PACKAGE / "qconfig.py", PACKAGE / "runner.py")
+PRESET_SOURCES = (PACKAGE / "engine", PACKAGE / "qconfig.py", PACKAGE / "runner")
 """What a preset's figures depend on, beside model and data."""
 
 

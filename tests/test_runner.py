@@ -236,7 +236,7 @@ class Stopwatch:
 
 def test_models_are_timed_together_but_for_one_that_cannot_be_made() -> None:
     run, watch = SuiteRun(suite(Noise())), Stopwatch()
-    run.__dict__["_timing"] = watch
+    run._in_torch.__dict__["timing"] = watch
     broken = QConfig("broken", fp32_layers=("no such layer",))
     run.timed_together = (X86, broken, MINMAX)
     run.latency_samples(X86)

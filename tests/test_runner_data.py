@@ -96,7 +96,7 @@ def test_a_metric_of_ones_own_stands_beside_top1() -> None:
     run = SuiteRun(replace(suite(Noise()), metrics=("norm",)), metrics=NORM)
     found = run.measure("accuracy", X86)
     assert TOP1_FP32.key in found
-    logits = run._fp32_logits[0]
+    logits = run.evaluation.fp32_logits[0]
     assert found["norm_fp32"].value == pytest.approx(float(logits.double().square().sum()) / 64)
     assert found["norm_loss"].value == pytest.approx(found["norm_fp32"].value - found["norm_int8"].value)
 

@@ -1,0 +1,130 @@
+"""Suite x QConfig -> Measurements."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ptq.errors import PTQError, UnknownNameError
+from pytest_ptq.metrics import LayerError, Measurement
+from pytest_ptq.qconfig import QConfig
+from pytest_ptq.runner.evaluation import Evaluation
+from pytest_ptq.runner.in_torch import InTorch
+from pytest_ptq.runner.models import SuiteModels
+
+if TYPE_CHECKING:
+    from pytest_ptq.measure.latency import LatencySamples
+
+WORST_LAYERS = 3
+LAYER_IMAGES = 64
+"""How many calibration images the per-layer errors are computed on."""
+
+
+class SuiteRun(SuiteModels):
+    """One suite on one kind of data. Whatever is expensive is computed when first asked for, once, and kept.
+
+    Takes what `SuiteModels` does.
+    """
+
+    timed_together: tuple[QConfig, ...] = ()
+    """Whose latency will be asked for: the same processes time them all."""
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return Evaluation(self)
+
+    @cached_property
+    def _in_torch(self) -> InTorch:
+        return InTorch(self, self.evaluation)
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, QConfig], Mapping[str, Measurement]]:
+        return {}
+
+    def measure(self, gate: str, qconfig: QConfig) -> Mapping[str, Measurement]:
+        """What a gate is judged by, and what belongs beside it, keyed by metric.
+
+        Args:
+            gate: `accuracy`, `size`, `latency` or `coverage`.
+        """
+        table: Mapping[str, Callable[[QConfig], Mapping[str, Measurement]]] = {
+            "accuracy": self._in_torch.accuracy,
+            "size": self._in_torch.size,
+            "latency": self._latency_ratio,
+            "coverage": self._in_torch.coverage,
+        }
+        if gate not in table:
+            raise UnknownNameError("gate", gate, table)
+        if (gate, qconfig) not in self._measured:
+            self._measured[gate, qconfig] = table[gate](qconfig)
+        return self._measured[gate, qconfig]
+
+    def latency_samples(self, qconfig: QConfig) -> LatencySamples:
+        """fp32 and int8 times at the suite's latency shape, on random input, from several fresh processes."""
+        name = self._in_torch.stored(qconfig)
+        together = []
+        for other in self.timed_together:
+            # A model that cannot be made is the trouble of whoever asks for it.
+            with contextlib.suppress(PTQError):
+                together.append(self._in_torch.stored(other))
+        return self._in_torch.timing.samples(name, together)
+
+    def latency_pairs(self, qconfig: QConfig) -> tuple[tuple[float, ...], ...]:
+        """int8 / fp32 of each timed pair, one tuple a process: what the ratio with its interval is made of."""
+        from pytest_ptq.measure.latency import log_ratios
+
+        return tuple(
+            tuple(float(f"{math.exp(log):.5g}") for log in log_ratios(pairs))
+            for pairs in self.latency_samples(qconfig).processes
+        )
+
+    def extend_latency(self, qconfig: QConfig) -> bool:
+        """Take the second, longer look at a latency that the first left open; False when there is none left."""
+        timing, name = self._in_torch.timing, self._in_torch.stored(qconfig)
+        if not timing.can_extend(name):
+            return False
+        timing.extend(name)
+        self._measured.pop(("latency", qconfig), None)
+        return True
+
+    def _latency_ratio(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        from pytest_ptq.measure.latency_measurements import eager, to_measurements
+
+        return {**eager(self._eager_ms), **to_measurements(self.latency_samples(qconfig))}
+
+    @cached_property
+    def _eager_ms(self) -> tuple[float, ...]:
+        """The model as its user runs it, without any of the care that fp32 gets here; in this process."""
+        return self._in_torch.timing.alone(self.model)
+
+    def layers(self, qconfig: QConfig) -> tuple[LayerError, ...]:
+        """Every int8 layer in graph order; the few that lose most alone with what the logits gain in fp32.
+
+        What outputs that are no logits gain is not told.
+        """
+        from pytest_ptq.engine.inspect import gains, inspect_layers
+
+        quantized, x = self.quantized(qconfig), self.first_images(LAYER_IMAGES)
+        prepared, calibration = self._calibrated(qconfig)
+        rows = inspect_layers(prepared.fused, quantized, x)
+        if not self.suite.top1:
+            return rows
+        worst = sorted(rows, key=LayerError.rank)[:WORST_LAYERS]
+        told = {row.name: row for row in gains(prepared.fused, quantized, calibration, worst, x)}
+        return tuple(told.get(row.name, row) for row in rows)
+
+    def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:
+        """(layer, reason) of what stayed in fp32."""
+        return self.quantized(qconfig).plan.fp32_layers
+
+    def reduce_range(self, qconfig: QConfig) -> bool:
+        """Whether no sum of two products can leave int16."""
+        return self.quantized(qconfig).plan.reduce_range
+
+    def save(self, qconfig: QConfig, folder: Path) -> Path:
+        """Write the int8 model that is judged, as `<suite>_<qconfig>.safetensors`."""
+        return self._in_torch.save(qconfig, folder)
