@@ -93,7 +93,7 @@ def _pair(batch: Any, place: str) -> tuple[Tensor, Any]:
 
 def _powers(fp32: Any, int8: Any, place: str) -> tuple[float, float] | None:
     """Sum of squares of the fp32 outputs and of what int8 adds to them; None where their forms differ, as boxes may."""
-    expected, found = list(_tensors(fp32)), list(_tensors(int8))
+    expected, found = list(float_tensors(fp32)), list(float_tensors(int8))
     if not expected:
         message = f"the model returns {type(fp32).__name__}, in which there is no tensor of floats"
         raise MeasurementError(message, place=place, remedy="Return tensors, or dicts, tuples or lists of them.")
@@ -108,8 +108,8 @@ def _powers(fp32: Any, int8: Any, place: str) -> tuple[float, float] | None:
     return signal, sum(float((one.double() - other.double()).square().sum()) for (_, one), (_, other) in pairs)
 
 
-def _tensors(output: Any, name: str = "the output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of floats, in order, with where it stands."""
+def float_tensors(output: Any, name: str = "the output") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of floats in what a model returned, in order, with where it stands."""
     import torch
 
     if isinstance(output, torch.Tensor):
@@ -117,7 +117,7 @@ def _tensors(output: Any, name: str = "the output") -> Iterator[tuple[str, Tenso
             yield name, output
     elif isinstance(output, Mapping):
         for key, value in output.items():
-            yield from _tensors(value, f"{name}[{key!r}]")
+            yield from float_tensors(value, f"{name}[{key!r}]")
     elif isinstance(output, (tuple, list)):
         for index, value in enumerate(output):
-            yield from _tensors(value, f"{name}[{index}]")
+            yield from float_tensors(value, f"{name}[{index}]")
