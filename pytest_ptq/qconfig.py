@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_ptq.errors import UnknownNameError, UsageError
@@ -20,6 +20,8 @@ GRANULARITIES = ("per_tensor", "per_channel")
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 FASTEST = "fastest"
 """In place of a runtime: the one of them that was measured to be fastest. What runs always has one of `RUNTIMES`."""
+ALL = "all"
+"""In a list of runtimes: all of `RUNTIMES`."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,36 @@ def in_runtime(qconfig: QConfig, runtime: str) -> QConfig:
     return replace(qconfig, name=name, runtime=runtime)
 
 
-def base_name(qconfig: QConfig) -> str:
-    """The name without the runtime that `in_runtime` has put behind it."""
-    return next((qconfig.name.removesuffix(s) for s in _suffixes() if qconfig.name.endswith(s)), qconfig.name)
+def in_runtimes(qconfigs: Iterable[QConfig], runtimes: Iterable[str]) -> tuple[QConfig, ...]:
+    """Each of `qconfigs` in each of `runtimes`, in that order; one that says itself where it runs stays there.
+
+    Raises UsageError for two that would have one name.
+    """
+    places = dict.fromkeys(place for name in runtimes for place in (RUNTIMES if name == ALL else (name,)))
+    found = dict.fromkeys(
+        one for q in qconfigs for one in ([in_runtime(q, p) for p in places] if q.runtime == RUNTIMES[0] else [q])
+    )
+    names = [qconfig.name for qconfig in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two qconfigs are called {twice!r}", remedy="Tests are told apart by the name: change one.")
+    return tuple(found)
+
+
+def base_name(name: str) -> str:
+    """The name of a qconfig without the runtime that `in_runtime` has put behind it."""
+    return next((name.removesuffix(end) for end in _suffixes() if name.endswith(end)), name)
+
+
+def check_runtimes(names: object, place: str | None = None) -> tuple[str, ...]:
+    """`names`, where each is a runtime, `fastest` or `all`. Raises UsageError or UnknownNameError."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        remedy = f'Write ("{names}",).' if isinstance(names, str) and names else 'Give names, such as ("torch",).'
+        raise UsageError(f"runtimes is {names!r}", place=place, remedy=remedy)
+    for name in names:
+        if name not in (*RUNTIMES, FASTEST, ALL):
+            raise UnknownNameError("runtime", str(name), (*RUNTIMES, FASTEST, ALL), place=place)
+    return tuple(dict.fromkeys(names))
 
 
 def _suffixes() -> tuple[str, ...]:
@@ -189,6 +218,7 @@ ALIASES: Mapping[str, str] = {"default": "minmax", "fbgemm": "x86"}
 def get_qconfig(name: str | QConfig | object, extra: Mapping[str, object] | None = None) -> QConfig:
     """The preset called `name`, one registered in `extra`, or `name` itself when it already is a QConfig.
 
+    `x86-openvino` is the preset `x86` in another runtime.
     A QConfig of torch.ao is translated by the names of its observers.
 
     Raises:
@@ -199,6 +229,9 @@ def get_qconfig(name: str | QConfig | object, extra: Mapping[str, object] | None
         return _as_qconfig(name)
     table = {**PRESETS, **(extra or {})}
     found = table.get(ALIASES.get(name, name))
+    base = base_name(name)
+    if found is None and base != name and ALIASES.get(base, base) in table:
+        return in_runtime(get_qconfig(base, extra), name.removeprefix(f"{base}-"))
     if found is None:
         raise UnknownNameError("qconfig", name, [*table, *ALIASES])
     return _as_qconfig(found, name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_ptq.errors import PTQError, SuiteError, UnknownNameError
-from pytest_ptq.qconfig import QConfig
+from pytest_ptq.qconfig import RUNTIMES, QConfig, check_runtimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,6 +82,8 @@ class Suite:
         qconfigs: presets by name, or QConfig objects, also those of torch.ao.
         latency_shape: input shape that latency is measured at: (batch, channels, height, width).
         budget_s: seconds that its tests may take together, `--ptq-budget` aside; None for the ini file's or no end.
+        runtimes: where its int8 models run, `--ptq-runtime` aside: `torch`, `onnxruntime`, `openvino`, `all` of them,
+            `fastest`. The qconfigs are judged in each.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Suite:
     metrics: tuple[str, ...] = ()
     top1: bool = True
     budget_s: float | None = None
+    runtimes: tuple[str, ...] = (RUNTIMES[0],)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("_", "").replace("-", "").replace(".", "").isalnum():
@@ -111,6 +114,10 @@ class Suite:
         # Written so that NaN is refused too.
         if self.budget_s is not None and not 0 < self.budget_s < math.inf:
             raise SuiteError(f"budget_s is {self.budget_s!r}", place=self.name, remedy="Give a number of seconds.")
+        try:
+            check_runtimes(self.runtimes)
+        except PTQError as error:
+            raise SuiteError(error.message, place=self.name, remedy=error.remedy) from error
 
 
 def _check_types(name: str, variants: Mapping[str, object], qconfigs: object) -> None:

@@ -47,6 +47,10 @@ def write(path: Path, text: str) -> Path:
         ({"qconfigs": "x86"}, "single string"),
         ({"latency_shape": (1, 3, 0, 224)}, "latency_shape"),
         ({"latency_shape": ()}, "latency_shape"),
+        ({"runtimes": ()}, r"runtimes is \(\)\. Give names"),
+        ({"runtimes": "openvino"}, r'runtimes is .openvino.\. Write \("openvino",\)'),
+        ({"runtimes": ("torch", "openvin")}, "mine: unknown runtime 'openvin'. Did you mean 'openvino'"),
+        ({"runtimes": (None,)}, "unknown runtime 'None'"),
     ],
 )
 def test_nonsense_in_a_declaration_is_refused(fields: dict[str, object], said: str) -> None:

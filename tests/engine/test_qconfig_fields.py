@@ -13,7 +13,7 @@ from engine.nets import images, residual_net
 from pytest_ptq import engine
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.errors import UnknownNameError, UsageError
-from pytest_ptq.qconfig import FASTEST, PRESETS, RUNTIMES, QConfig, base_name, in_runtime
+from pytest_ptq.qconfig import FASTEST, PRESETS, RUNTIMES, QConfig, base_name, get_qconfig, in_runtime, in_runtimes
 
 BASE = QConfig("base", activation_observer="minmax", reduce_range=False)
 BATCHES = [images(16, 32) ** 3, images(4, 32, seed=2) ** 3 / 4]
@@ -104,8 +104,25 @@ def test_the_runtime_changes_nothing_in_how_a_model_is_quantized(runtime: str) -
 def test_a_name_says_the_runtime_unless_it_is_torch(runtime: str) -> None:
     elsewhere = in_runtime(BASE, runtime)
     assert elsewhere.name == ("base" if runtime == "torch" else f"base-{runtime}")
-    assert base_name(elsewhere) == "base"
+    assert base_name(elsewhere.name) == "base"
     assert replace(elsewhere, name=BASE.name, runtime="torch") == BASE
+
+
+def test_qconfigs_are_repeated_for_each_runtime_unless_they_say_theirs() -> None:
+    pinned = QConfig("mine", runtime="openvino")
+    names = [q.name for q in in_runtimes((BASE, pinned, BASE), ("torch", "fastest", "openvino", "torch"))]
+    assert names == ["base", "base-fastest", "base-openvino", "mine"]
+    assert [q.runtime for q in in_runtimes((BASE,), ("all",))] == list(RUNTIMES)
+    with pytest.raises(UsageError, match="two qconfigs are called 'base-openvino'"):
+        in_runtimes((BASE, QConfig("base-openvino", runtime="openvino")), ("openvino",))
+
+
+def test_a_preset_is_known_by_its_name_in_a_runtime() -> None:
+    assert get_qconfig("x86-openvino") == in_runtime(PRESETS["x86"], "openvino")
+    assert get_qconfig("fbgemm-onnxruntime").name == "x86-onnxruntime"
+    assert get_qconfig("own-fastest", {"own": BASE}).runtime == "fastest"
+    with pytest.raises(UnknownNameError, match="unknown qconfig 'x8-openvino'"):
+        get_qconfig("x8-openvino")
 
 
 def test_a_name_may_not_say_another_runtime() -> None:
