@@ -22,8 +22,8 @@ _HOMES = {
         "Batches", "EfficientNetLite0", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel",
     ),
     "pytest_ptq.engine": (
-        "calibrate", "convert", "deploy", "freeze", "fuse", "inspect", "load", "prepare", "quantize", "save",
-        "save_torchscript", "size_mb",
+        "calibrate", "convert", "deploy", "export_onnx", "freeze", "fuse", "inspect", "load", "prepare", "quantize",
+        "save", "save_torchscript", "size_mb",
     ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -9,7 +9,9 @@ PTQError
 ├── InstallationError         packages that do not fit together
 ├── CaptureError              a model that cannot be turned into a graph
 ├── QuantizationError         a graph that cannot be quantized
+├── ExportError               a model that has no form for another runtime
 ├── VerificationError         a stage produced an illegal graph: a fault of the engine itself
+├── InferenceError            a model that a runtime cannot load or run
 ├── MeasurementError          a measurement that is impossible or not a number
 ├── BaselineError             a baseline file that is missing, damaged or from another schema
 └── StoreError                a record or artifact that cannot be written or read
@@ -97,8 +99,16 @@ class QuantizationError(PTQError):
     stage = "quantize"
 
 
+class ExportError(PTQError):
+    stage = "export"
+
+
 class VerificationError(PTQError):
     stage = "verify"
+
+
+class InferenceError(PTQError):
+    stage = "runtime"
 
 
 class MeasurementError(PTQError):

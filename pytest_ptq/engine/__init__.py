@@ -2,6 +2,7 @@
 
 from pytest_ptq.engine.artifact import load, save, size_mb
 from pytest_ptq.engine.deployment import deploy
+from pytest_ptq.engine.export import export_onnx
 from pytest_ptq.engine.freeze import freeze
 from pytest_ptq.engine.fuse import fuse
 from pytest_ptq.engine.inspect import inspect
@@ -12,6 +13,7 @@ __all__ = [
     "calibrate",
     "convert",
     "deploy",
+    "export_onnx",
     "freeze",
     "fuse",
     "inspect",

@@ -1,0 +1,58 @@
+"""What the sums of convolutions range over before a residual or an activation, observed in the int8 model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx
+
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.activations import ACTIVATIONS
+from pytest_ptq.engine.affine import UINT8
+from pytest_ptq.engine.calibrate import check_batch
+from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.export.placement import PLACEMENTS
+from pytest_ptq.engine.export.weighted import WEIGHTED, FloatWeighted
+from pytest_ptq.engine.graph import call_nodes, layer_of
+from pytest_ptq.engine.modules import QuantizedFlatNorm, QuantizedLinear, QuantizedWeighted
+from pytest_ptq.engine.observers import OBSERVERS, MinMaxObserver
+
+OBSERVER = "minmax"
+
+
+class _Watcher(fx.Interpreter):
+    """Runs the int8 graph, and computes beside it what each watched convolution sums up to."""
+
+    def __init__(self, model: QuantizedModule) -> None:
+        super().__init__(model)
+        self.layers: dict[fx.Node, FloatWeighted] = {}
+        self.observers: dict[str, MinMaxObserver] = {}
+        for node in call_nodes(model):
+            layer = layer_of(model, node)
+            if isinstance(layer, QuantizedWeighted) and _rounds_twice(layer):
+                self.layers[node] = WEIGHTED[type(layer)](layer, PLACEMENTS["openvino"])
+                self.observers[str(node.target)] = OBSERVERS[OBSERVER].module(str(node.target))
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n in self.layers:
+            x = kernels.dequantize(self.env[n.all_input_nodes[0]], layer_of(self.module, n).x)
+            self.observers[str(n.target)](self.layers[n].sums(x))
+        return super().run_node(n)
+
+
+def _rounds_twice(layer: QuantizedWeighted) -> bool:
+    if isinstance(layer, (QuantizedLinear, QuantizedFlatNorm)) or layer.out is None:
+        return False
+    return getattr(layer, "residual", None) is not None or not ACTIVATIONS[layer.activation].saturates
+
+
+@torch.inference_mode()
+def observe_sums(model: QuantizedModule, batches: Iterable[Any]) -> dict[str, tuple[float, float]]:
+    """The range of each sum, by layer path. Raises DataError: a batch that is none, empty or not finite."""
+    watcher = _Watcher(model)
+    for number, batch in enumerate(batches):
+        watcher.run(check_batch(batch, number))
+    rule = OBSERVERS[OBSERVER].choose_range
+    return {path: rule(o.statistics(), UINT8) for path, o in watcher.observers.items() if o.values}

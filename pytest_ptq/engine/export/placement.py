@@ -1,0 +1,39 @@
+"""Where each runtime wants values rounded, so that it runs an int8 kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_ptq.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a runtime's fusions ask of the graph.
+
+    Args:
+        rounds_convolutions: a convolution runs in int8 only where QuantizeLinear reads its sums directly; an activation
+            or a residual behind it works on what was rounded before.
+        rounds_moves: what moves integers about is recognised by a pair of its own behind it.
+        clips_integers: what lies beyond an integer's bounds is cut off between the pair, not before it.
+        flattens_linear: linear layers over more than two dimensions are matrix products of two.
+    """
+
+    rounds_convolutions: bool
+    rounds_moves: bool
+    clips_integers: bool
+    flattens_linear: bool
+
+
+PLACEMENTS: Mapping[str, Placement] = {
+    "onnxruntime": Placement(True, True, True, True),
+    "openvino": Placement(False, False, False, False),
+}
+
+
+def placement_for(runtime: str) -> Placement:
+    """Raises UnknownNameError."""
+    if runtime not in PLACEMENTS:
+        raise UnknownNameError("runtime", runtime, PLACEMENTS, place="export_onnx")
+    return PLACEMENTS[runtime]
