@@ -232,6 +232,54 @@ class Profile:
     limit_layer: str
 
 
+@dataclass(frozen=True)
+class Parting:
+    """Where two runtimes part: the first layer in graph order that differs by more than rounding explains.
+
+    Args:
+        parts_at: its path; `NOWHERE` where none does.
+        kind: its operation.
+        values: how many of its integers differ by more than one step.
+        of_values: how many it has.
+        most_steps: by how many they differ at most.
+        layers: how many layers were held against each other, up to and with this one.
+        rounded_percent: the largest share of integers of any layer before it that differ by one step.
+        images: how many they were looked at on.
+    """
+
+    parts_at: str
+    kind: str
+    values: int
+    of_values: int
+    most_steps: int
+    layers: int
+    rounded_percent: float
+    images: int
+
+    def details(self) -> dict[str, float | int | str]:
+        """As what stands beside a measurement."""
+        return {f"{PARTING}{key}": value for key, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> Parting | None:
+        """The one that stands beside a measurement; None without."""
+        found = {k.removeprefix(PARTING): v for k, v in measurement.details.items() if k.startswith(PARTING)}
+        return cls(**found) if found else None  # type: ignore[arg-type]  # as `details` wrote them
+
+    def __str__(self) -> str:
+        held = f"{self.layers} layers held against torch on {self.images} images"
+        rounded = f"{self.rounded_percent:.3g} % of a layer's integers differ by one step"
+        if self.parts_at == NOWHERE:
+            return f"{NOWHERE}: at most {rounded}; {held}"
+        most = f"{self.values} of {self.of_values} integers differ by up to {self.most_steps} steps"
+        return f"at {self.parts_at} ({self.kind}): {most}; before it at most {rounded}; {held}"
+
+
+PARTING = "parting_"
+"""What the keys of a parting begin with, among the details of a measurement."""
+NOWHERE = "nowhere"
+
+
 def parts_per_million(part: int | None, whole: int | None) -> str:
     """Parts in a million; what is nearly nothing is told from nothing."""
     if part is None or not whole:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_ptq.errors import DataError, MeasurementError
 from pytest_ptq.measure.outputs import float_tensors
 from pytest_ptq.measure.paired import wilson
-from pytest_ptq.metrics import AGREEMENT_FLIPS, AGREEMENT_STEPS, Measurement
+from pytest_ptq.metrics import AGREEMENT_FLIPS, AGREEMENT_STEPS, NOWHERE, Measurement, Parting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ LEVELS = 255
 WORST_IMAGES = 4
 """How many of the images that differ most are kept in mind, to look for the layer on."""
 ROUNDING = 1
-"""Steps by which a layer may differ for what lies half-way: more is a parting."""
+"""Steps by which a layer may differ, for what lies half-way goes either way: more is a parting."""
 
 
 class Agreement:
@@ -156,46 +156,6 @@ class LayerValues:
     runtime: Tensor
 
 
-@dataclass(frozen=True)
-class Parting:
-    """Where two runtimes part: the first layer in graph order that differs by more than rounding explains.
-
-    Args:
-        layer, kind: of that layer; empty where none parts.
-        values: how many of its integers differ by more than `ROUNDING`.
-        of: how many it has.
-        steps: by how many steps they differ at most.
-        layers: how many layers were held against each other, up to and with this one.
-        rounded_percent: the largest share of integers of any layer before it that differ by a step, for what lies
-            half-way goes either way.
-        images: how many they were looked at on.
-    """
-
-    layer: str
-    kind: str
-    values: int
-    of: int
-    steps: int
-    layers: int
-    rounded_percent: float
-    images: int
-
-    def details(self) -> dict[str, float | int | str]:
-        """The same, as what stands beside a measurement."""
-        found: dict[str, float | int | str] = {
-            "layers_compared": self.layers, "images_compared": self.images, "rounded_percent": self.rounded_percent,
-        }  # fmt: skip
-        if not self.layer:
-            return {PARTS_AT: NOWHERE, **found}
-        where = {PARTS_AT: self.layer, "parting_kind": self.kind, "parting_values": self.values}
-        return {**where, "parting_of_values": self.of, "parting_steps": self.steps, **found}
-
-
-PARTS_AT = "parts_at"
-"""Key of the layer in the details of a measured agreement."""
-NOWHERE = "no layer by more than one step"
-
-
 def first_parting(layers: Iterable[LayerValues]) -> Parting:
     """The first of `layers`, given in graph order, in which any integer differs by more than one step.
 
@@ -213,7 +173,7 @@ def first_parting(layers: Iterable[LayerValues]) -> Parting:
         rounded = max(rounded, share)
     if not compared:
         raise MeasurementError("no layer was held against another runtime", remedy="Is anything quantized?")
-    return Parting("", "", 0, 0, 0, compared, rounded, images)
+    return Parting(NOWHERE, "", 0, 0, 0, compared, rounded, images)
 
 
 def _apart(values: LayerValues) -> Tensor:

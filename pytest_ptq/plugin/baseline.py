@@ -156,9 +156,14 @@ class Book:
         """`before` with what this run has to say about one gate of one qconfig."""
         gate, found = GATES[result.gate], result.record
         after = before
-        missing = before.limit(found.data, found.qconfig, gate.metric) is None
-        if self._writes_missing and missing and gate.metric.key in found.measurements:
-            after = before.with_limits(found.data, found.qconfig, {gate.metric: gate.default_limit}, REVIEW)
+        defaults = {m.metric: gate.default(key) for key, m in found.measurements.items()}
+        missing = {
+            metric: bound
+            for metric, bound in defaults.items()
+            if bound is not None and before.limit(found.data, found.qconfig, metric) is None
+        }
+        if self._writes_missing and missing:
+            after = before.with_limits(found.data, found.qconfig, missing, REVIEW)
         entry = (found.data, self._machine_key, found.qconfig)
         measurements = list(found.measurements.values())
         if self._update is Update.NEW:

@@ -129,7 +129,7 @@ class Check:
         if name is not None:
             if name not in GATES:
                 raise UnknownNameError("gate", name, GATES, place=self._place)
-            return [GATES[name]]
+            return [self._asked(GATES[name])]
         limited = {gate_of(key).name for key in self._marker.limits}
         own = ACCURACY.name if self._marker.metrics else None
         named = [gate for gate in GATES.values() if gate.name in (*limited, own)]
@@ -142,12 +142,21 @@ class Check:
                 remedy = f"Limit it as well ({gate.keyword}=...), or take the mark out."
                 raise UsageError(f"xfail names {key}, which this test does not judge", place=self._place, remedy=remedy)
         settings = self._session.settings
-        chosen = [gate for gate in named or GATES.values() if gate.name in settings.gates]
+        fitting = [self._asked(gate) for gate in named] or [g for g in GATES.values() if g.asks(self.qconfig)]
+        chosen = [gate for gate in fitting if gate.name in settings.gates]
         if settings.latency is LatencyMode.OFF:
             chosen = [gate for gate in chosen if gate is not LATENCY]
         if not chosen:
             pytest.skip("--ptq-metrics and --ptq-latency leave none of this test's gates")
         return chosen
+
+    def _asked(self, gate: Gate) -> Gate:
+        """The gate. Raises UsageError where its question makes no sense: its limit would hold nothing."""
+        if gate.asks(self.qconfig):
+            return gate
+        message = f"{gate.name} is asked of models that run outside torch, and {self.qconfig.name} does not"
+        remedy = 'Use a qconfig with runtime="onnxruntime" or "openvino", or --ptq-runtime.'
+        raise UsageError(message, place=self._place, remedy=remedy)
 
     def _check(self, selection: Selection, run: SuiteRun, gates: list[Gate]) -> Mapping[str, Judgement]:
         results: list[GateResult] = []

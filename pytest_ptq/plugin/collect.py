@@ -10,7 +10,7 @@ import pytest
 
 from pytest_ptq.errors import UsageError
 from pytest_ptq.plugin.gate_tests import gate_tests
-from pytest_ptq.plugin.gates import LATENCY, Gate
+from pytest_ptq.plugin.gates import GATES, LATENCY, Gate
 from pytest_ptq.plugin.marker import read_marker
 from pytest_ptq.plugin.options import LatencyMode, Settings
 from pytest_ptq.plugin.publish import replay_mark
@@ -35,7 +35,9 @@ class SuiteModule(pytest.Module):
         chosen = {
             name: (gate, function)
             for name, (gate, function) in gate_tests(benchmark=benchmark).items()
-            if gate.name in settings.gates and not (gate is LATENCY and settings.latency is LatencyMode.OFF)
+            if gate.name in settings.gates
+            and not (gate is LATENCY and settings.latency is LatencyMode.OFF)
+            and any(map(gate.asks, selection.qconfigs))
         }
         node.selection = selection
         node.gates = {name: gate for name, (gate, _) in chosen.items()}
@@ -97,8 +99,19 @@ def check_markers(items: Iterable[pytest.Item]) -> list[str]:
 
 
 def missing(session: PTQSession) -> list[str]:
-    """Suites that were selected, have qconfigs to run, and that pytest passed over: nothing may go missing silently."""
-    return [
+    """Suites that were selected and of which nothing is asked: nothing may go missing silently.
+
+    Those that pytest passed over, and those of whose models the gates of `--ptq-metrics` have nothing to ask.
+    """
+    gates = [GATES[name] for name in session.settings.gates]
+    idle = [s for s in session.selections if s.qconfigs and not any(g.asks(q) for g in gates for q in s.qconfigs)]
+    asked = ",".join(session.settings.gates)
+    faults = [
+        f"suite {s.suite.name}: --ptq-metrics {asked} has nothing to ask of models that run in torch;"
+        " add --ptq-runtime onnxruntime or openvino"
+        for s in idle
+    ]
+    return faults + [
         f"suite {s.suite.name}: {s.path} was passed over; name no folder above it that pytest ignores"
         for s in session.selections
         if s.qconfigs and s.nodeid not in session.modules

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_ptq.plugin.gates import ACCURACY, COVERAGE, LATENCY, SIZE, Gate
+from pytest_ptq.plugin.gates import ACCURACY, AGREEMENT, COVERAGE, LATENCY, SIZE, Gate
 from pytest_ptq.plugin.publish import publish
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ def test_int8_coverage(ptq_check: Check) -> None:
     ptq_check(COVERAGE.name)
 
 
+def test_agreement(ptq_check: Check) -> None:
+    """Another runtime answers what torch does of the same int8 model, within the limit's steps and flips."""
+    ptq_check(AGREEMENT.name)
+
+
 def test_latency(request: pytest.FixtureRequest, ptq_check: Check, benchmark: Any) -> None:
     """int8 is faster than a fair fp32 by at least the limit's ratio; pytest-benchmark gets the samples."""
     publish(request.node, benchmark, ptq_check)
@@ -50,5 +55,6 @@ def gate_tests(*, benchmark: bool) -> Mapping[str, tuple[Gate, Callable[..., Non
         "test_accuracy": (ACCURACY, test_accuracy),
         "test_size": (SIZE, test_size),
         "test_int8_coverage": (COVERAGE, test_int8_coverage),
+        "test_agreement": (AGREEMENT, test_agreement),
         "test_latency": (LATENCY, test_latency if benchmark else _test_latency_alone),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pytest_ptq import metrics
 from pytest_ptq.metrics import Metric
+from pytest_ptq.qconfig import RUNTIMES, QConfig
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Gate:
         keyword: how `@pytest.mark.ptq(...)` spells its limit.
         default_limit: what `--ptq-update-baseline new` writes when nobody has written a limit yet.
         beside: what it measures as well. A limit on any of it binds, once somebody writes it down.
+        further: default limits on some of that, which are written with the gate's own, by key.
+        asks: whether the question makes sense of a qconfig; where not, there is no test.
     """
 
     name: str
@@ -26,6 +29,12 @@ class Gate:
     keyword: str
     default_limit: float
     beside: frozenset[str] = frozenset()
+    further: tuple[tuple[str, float], ...] = ()
+    asks: Callable[[QConfig], bool] = lambda qconfig: True
+
+    def default(self, key: str) -> float | None:
+        """The limit that is written where nobody has written one; None for what is only measured."""
+        return self.default_limit if key == self.metric.key else dict(self.further).get(key)
 
     @property
     def marker(self) -> str:
@@ -37,7 +46,7 @@ def _keys(*beside: Metric) -> frozenset[str]:
     return frozenset(metric.key for metric in beside)
 
 
-CLASSIFICATION = _keys(
+_CLASSES = _keys(
     metrics.TOP1_FP32,
     metrics.TOP1_INT8,
     metrics.ACCURACY_DROP,
@@ -47,15 +56,25 @@ CLASSIFICATION = _keys(
     metrics.FLIPS,
     metrics.CALIBRATION_CLASSES,
 )
+CLASSIFICATION = _CLASSES | _keys(metrics.AGREEMENT_FLIPS)
 """What is measured where labels are classes, and not otherwise."""
 
-ACCURACY = Gate("accuracy", metrics.ACCURACY_DROP, "max_accuracy_drop", 1.0, CLASSIFICATION | _keys(metrics.SQNR))
+ACCURACY = Gate("accuracy", metrics.ACCURACY_DROP, "max_accuracy_drop", 1.0, _CLASSES | _keys(metrics.SQNR))
 SIZE = Gate("size", metrics.SIZE_REDUCTION, "min_size_reduction", 3.5, _keys(metrics.SIZE_FP32, metrics.SIZE_INT8))
 COVERAGE = Gate("coverage", metrics.INT8_MACS, "min_int8_macs", 90.0, _keys(metrics.QDQ_PAIRS))
+AGREEMENT = Gate(
+    "agreement",
+    metrics.AGREEMENT_STEPS,
+    "max_agreement_steps",
+    25.0,
+    _keys(metrics.AGREEMENT_FLIPS),
+    further=((metrics.AGREEMENT_FLIPS.key, 1.0),),
+    asks=lambda qconfig: qconfig.runtime != RUNTIMES[0],
+)
 LATENCY = Gate("latency", metrics.LATENCY_RATIO, "max_latency_ratio", 1.0)
 
 # Latency comes last: by then every model is quantized and nothing else is about to be allocated.
-GATES: Mapping[str, Gate] = {gate.name: gate for gate in (ACCURACY, SIZE, COVERAGE, LATENCY)}
+GATES: Mapping[str, Gate] = {gate.name: gate for gate in (ACCURACY, SIZE, COVERAGE, AGREEMENT, LATENCY)}
 
 
 def gate_of(key: str) -> Gate:

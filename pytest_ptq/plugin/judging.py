@@ -50,8 +50,8 @@ class Terms:
         """Every limit on what the gate measures, by key. Raises BaselineError; MeasurementError when it cannot bind."""
         found: dict[str, Limit] = {}
         for metric in self._metrics(gate):
-            own = metric == gate.metric and not self._is_unmeasured(metric.key)
-            limit = self._limit(metric, gate.default_limit if own else None)
+            default = None if self._is_unmeasured(metric.key) else gate.default(metric.key)
+            limit = self._limit(metric, default)
             if limit is not None:
                 found[metric.key] = limit
         if gate is COVERAGE:

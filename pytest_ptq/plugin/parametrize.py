@@ -40,8 +40,15 @@ def qconfigs_of(node: pytest.Item | pytest.Collector, selection: Selection | Non
     if marker is not None and marker.qconfigs:
         return tuple(get_qconfig(qconfig, registered) for qconfig in marker.qconfigs)
     if selection is not None:
-        return selection.qconfigs
+        return tuple(q for q in selection.qconfigs if asked(node, q))
     return tuple(get_qconfig(name, registered) for name in DEFAULT_QCONFIGS) if marker is not None else ()
+
+
+def asked(node: pytest.Item | pytest.Collector, qconfig: QConfig) -> bool:
+    """Whether a gate's question makes sense of the qconfig; whoever wrote a test of their own knows that it does."""
+    module = node.getparent(SuiteModule)
+    gate = module.gates.get(getattr(node, "originalname", None) or node.name) if module is not None else None
+    return gate is None or gate.asks(qconfig)
 
 
 def selection_of(item: pytest.Item) -> Selection | None:

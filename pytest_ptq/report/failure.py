@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_ptq.judge.expected import TAKE_OUT
 from pytest_ptq.judge.gates import limit_verdict
-from pytest_ptq.metrics import Direction, Judgement, LayerError, Measurement, Verdict
+from pytest_ptq.metrics import AGREEMENT_STEPS, PARTING, Direction, Judgement, LayerError, Measurement, Parting, Verdict
 from pytest_ptq.report.beside import beside
 from pytest_ptq.report.layers import SHOWN, layer_lines
 from pytest_ptq.report.printable import printable
@@ -56,6 +56,7 @@ def failure_text(
         ("baseline", _recorded(judgement, machine_key)),
         ("details", _details(judgement.measurement)),
         *(beside(measurements or {}) if gate == "accuracy" else ()),
+        ("they part", _parting(measurements or {}) if gate == "agreement" else ""),
         ("reproduce", again),
         ("accept", _accept(judgement, accept or f"{command} --ptq-update-baseline failed", qconfig, data, baseline)),
     ]
@@ -92,8 +93,14 @@ def _recorded(judgement: Judgement, machine_key: str) -> str:
     return ", ".join(words)
 
 
+def _parting(measurements: Mapping[str, Measurement]) -> str:
+    """The first layer in which another runtime and torch differ by more than rounding."""
+    steps = measurements.get(AGREEMENT_STEPS.key)
+    return str((steps and Parting.of(steps)) or "")
+
+
 def _details(measurement: Measurement) -> str:
-    pairs = measurement.details.items()
+    pairs = [pair for pair in measurement.details.items() if not pair[0].startswith(PARTING)]
     return ", ".join(
         f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
         for key, value in pairs

@@ -21,6 +21,8 @@ GATE_OF: Mapping[str, str] = {
     m.LATENCY_RATIO.key: "latency",
     m.INT8_MACS.key: "coverage",
     m.QDQ_PAIRS.key: "coverage",
+    m.AGREEMENT_STEPS.key: "agreement",
+    m.AGREEMENT_FLIPS.key: "agreement",
 }
 """The gate whose own a metric is, as `--ptq-metrics` calls it."""
 
@@ -30,6 +32,8 @@ SHORT: Mapping[str, str] = {
     m.LATENCY_RATIO.key: "ratio",
     m.INT8_MACS.key: "macs",
     m.QDQ_PAIRS.key: "pairs",
+    m.AGREEMENT_STEPS.key: "steps",
+    m.AGREEMENT_FLIPS.key: "flips/torch",
 }
 """What a metric is called in the narrow column that compares with the baseline."""
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from pytest_ptq.errors import DataError, MeasurementError
 from pytest_ptq.measure.agreement import (
     LEVELS,
-    NOWHERE,
-    PARTS_AT,
     WORST_IMAGES,
     Agreement,
     LayerValues,
@@ -19,6 +17,7 @@ from pytest_ptq.measure.agreement import (
     with_parting,
 )
 from pytest_ptq.measure.paired import wilson
+from pytest_ptq.metrics import NOWHERE, Parting
 
 FLIPS, STEPS = "agreement_flips_percent", "agreement_steps"
 
@@ -148,21 +147,23 @@ def layer(name: str, *apart: int, kind: str = "conv2d") -> LayerValues:
 def test_the_first_layer_that_differs_by_more_than_rounding() -> None:
     rows = [layer("stem", 0, 0, 1, 0), layer("body.0", 2, 0, -3, 1), layer("body.1", 90, 90, 90, 90, kind="linear")]
     parting = first_parting(rows)
-    assert (parting.layer, parting.kind, parting.values, parting.of, parting.steps) == ("body.0", "conv2d", 2, 4, 3)
+    assert (parting.parts_at, parting.kind) == ("body.0", "conv2d")
+    assert (parting.values, parting.of_values, parting.most_steps) == (2, 4, 3)
     assert (parting.layers, parting.rounded_percent, parting.images) == (2, 25.0, 1)
 
 
 def test_rounding_alone_parts_nothing() -> None:
     parting = first_parting([layer("stem", 1, 1, -1, 1), layer("head", 0, 1)])
-    assert parting.layer == ""
-    assert parting.details()[PARTS_AT] == NOWHERE
-    assert parting.details()["rounded_percent"] == 100.0
-    assert parting.details()["layers_compared"] == 2
+    assert parting.parts_at == NOWHERE
+    assert (parting.rounded_percent, parting.layers) == (100.0, 2)
+    assert str(parting) == (
+        "nowhere: at most 100 % of a layer's integers differ by one step; 2 layers held against torch on 1 images"
+    )
 
 
 def test_integers_may_come_as_floats_and_nothing_else_may() -> None:
     values = torch.tensor([[1.0, 5.0]])
-    assert first_parting([LayerValues("a", "linear", values, values + 2)]).steps == 2
+    assert first_parting([LayerValues("a", "linear", values, values + 2)]).most_steps == 2
     for wrong in (values + 0.5, values * float("nan")):
         with pytest.raises(MeasurementError, match="a: the other runtime writes values that are no integers"):
             first_parting([LayerValues("a", "linear", values, wrong)])
@@ -175,9 +176,14 @@ def test_integers_may_come_as_floats_and_nothing_else_may() -> None:
 def test_the_layer_stands_beside_the_largest_difference() -> None:
     both = Agreement("openvino")
     both.add(logits((0.0, LEVELS)), logits((0.0, LEVELS - 4)), 1)
-    found = with_parting(both.measurements(), first_parting([layer("body.0", 5, 0)]))
+    assert Parting.of(both.measurements()[STEPS]) is None
+    parting = first_parting([layer("stem", 1, 0), layer("body.0", 5, 0)])
+    found = with_parting(both.measurements(), parting)
     assert found[STEPS].value == pytest.approx(4.0)
-    assert found[STEPS].details[PARTS_AT] == "body.0"
-    assert found[STEPS].details["parting_steps"] == 5
+    assert Parting.of(found[STEPS]) == parting
     assert found[STEPS].details["step"] == pytest.approx(1.0)
-    assert PARTS_AT not in found[FLIPS].details
+    assert Parting.of(found[FLIPS]) is None
+    assert str(parting) == (
+        "at body.0 (conv2d): 1 of 2 integers differ by up to 5 steps; before it at most 50 % of a layer's integers "
+        "differ by one step; 2 layers held against torch on 1 images"
+    )
