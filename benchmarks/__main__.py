@@ -6,7 +6,19 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import accuracy, calibration, changes, clipping, gates, history, latency, overhead, scaling, zoo
+from benchmarks import (
+    accuracy,
+    calibration,
+    changes,
+    clipping,
+    engines,
+    gates,
+    history,
+    latency,
+    overhead,
+    scaling,
+    zoo,
+)
 from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
@@ -18,6 +30,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "accuracy": accuracy.table,
+    "engines": engines.table,
     "latency": latency.table,
     "calibration": calibration.table,
     "history": history.table,

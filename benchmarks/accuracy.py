@@ -117,6 +117,7 @@ class Measuring:
         measure: measure what was not kept; otherwise its row says that it was not measured.
         threads: threads of every engine; one a core by default.
         folder: where rows are kept.
+        rivals: engines with a process of their own, by key; those of the accuracy table by default.
     """
 
     def __init__(
@@ -128,22 +129,23 @@ class Measuring:
         measure: bool = True,
         threads: int | None = None,
         folder: Path = FOLDER,
+        rivals: Mapping[str, Rival] | None = None,
     ) -> None:
         if measure and case.kind == "imagenet" and case.argument is None:
             remedy = f"Let {KIT_VARIABLE} name a folder with images/ and val_map.txt."
             raise UsageError("there are no photographs", place=case.name, remedy=remedy)
         self.case, self.found, self.keep, self.measure, self.folder = case, found, keep, measure, folder
         self.machine = describe_machine(threads)
+        self.rivals = {rival.key: rival for rival in RIVALS} if rivals is None else rivals
         if measure:
             self.loaded = Loaded(case)
 
     def rows(self, engines: Sequence[str]) -> list[Row]:
         """One row an engine, in their order; what is kept is not measured again."""
-        rivals = {rival.key: rival for rival in RIVALS}
         with tempfile.TemporaryDirectory(prefix="ptq-rivals-") as name:
             job = Path(name)
             return [
-                self._rival(rivals[engine], job) if engine in rivals else self._preset(PRESETS[engine])
+                self._rival(self.rivals[engine], job) if engine in self.rivals else self._preset(PRESETS[engine])
                 for engine in engines
             ]
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.in_runtime import InRuntime
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def quantize(model: nn.Module, calibration: list[Tensor], settings: Settings, *,
             calibrate_method=getattr(ort.CalibrationMethod, method),
             extra_options={} if count % CHUNK else {"CalibStridedMinMax": CHUNK},
         )
-        return _predict(paths[2], settings)
+        return InRuntime("onnxruntime", Path(paths[2]), calibration[0][:1], settings.threads)
 
 
 def export(model: nn.Module, example: Tensor, path: str) -> None:
@@ -56,21 +57,6 @@ def export(model: nn.Module, example: Tensor, path: str) -> None:
         model, (example,), path, dynamo=False, opset_version=OPSET, input_names=["images"], output_names=["logits"],
         dynamic_axes=axes,
     )  # fmt: skip
-
-
-def _predict(path: str, settings: Settings) -> Predict:
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def predict(batch: Tensor) -> Tensor:
-        (logits,) = session.run(None, {"images": batch.contiguous().numpy()})
-        return torch.from_numpy(logits)
-
-    return predict
 
 
 class _Reader:

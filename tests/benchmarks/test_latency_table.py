@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import latency, latency_cells
 from benchmarks.latency import BESIDE, TORCH_BASED, select, select_engines
 from benchmarks.latency_models import MODELS
 from benchmarks.latency_rows import Cell, Engine, ratio, store, stored
@@ -147,7 +147,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, in
         return dict(cell().engines)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(latency.latency_crew, "measure", measure)
+    monkeypatch.setattr(latency_cells.latency_crew, "measure", measure)
     monkeypatch.setattr(latency, "versions", lambda _: {"torch": "2.15"})
     monkeypatch.setattr(latency.latency_models, "build", lambda _: None)
     monkeypatch.setattr(latency.latency_models, "macs", lambda *_: 1)
@@ -159,7 +159,7 @@ def test_what_was_measured_is_not_measured_again(asked: list[tuple[str, int]], m
     assert latency.table(["--only", "resnet18"]).count("| resnet18 ") == 2
     assert asked == [("resnet18", 1), ("resnet18", 2)]
     assert latency.table(["--only", "resnet18:1", "--kept-only"]) == first
-    monkeypatch.setattr(latency, "OWN_HASH", "another")
+    monkeypatch.setattr(latency_cells, "OWN_HASH", "another")
     kept = latency.table(["--only", "*:1", "--kept-only"])
     assert "resnet18 *" in kept
     assert "measured with earlier sources" in kept

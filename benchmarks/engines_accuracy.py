@@ -1,0 +1,85 @@
+"""What int8 keeps of accuracy in each runtime, and what other engines keep, under the accuracy gate's limit."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from benchmarks import ours_runtimes
+from benchmarks.accuracy import Measuring
+from benchmarks.accuracy_cases import cases
+from benchmarks.accuracy_rows import Row
+from benchmarks.goal import HEADS
+from benchmarks.rivals import RIVALS
+from benchmarks.rivals.rival import Rival
+from pytest_ptq.errors import PTQError
+from pytest_ptq.judge.gates import judge
+from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR, TOP1_FP32, TOP1_INT8, Limit, Measurement, Verdict
+
+DROP_LIMIT = 1.0
+"""Points of top-1 that the accuracy gate lets pass, for everybody."""
+PRESET = ours_runtimes.QCONFIG
+ENGINES: Mapping[str, Rival] = {
+    rival.key: rival
+    for rival in (*(r for r in ours_runtimes.RIVALS if r.key.startswith("int8")), *RIVALS)
+    if rival.key not in ("onnxruntime_entropy", "onnxruntime_percentile")
+}
+BESIDE = {
+    ours_runtimes.key("int8", "onnxruntime"): "onnxruntime_minmax",
+    ours_runtimes.key("int8", "openvino"): "nncf_openvino",
+}
+"""Whose SQNR each of ours is to reach."""
+KIT = ("mobilenet_v2_kit", "efficientnet_lite0_kit")
+
+
+def rows(options: argparse.Namespace, found: Mapping[str, str]) -> list[Row]:
+    """A row for each case and engine, this one in torch first; kept ones are not measured again."""
+    keep, made = options.keep or options.kept_only, []
+    for case in cases():
+        try:
+            measuring = Measuring(case, found, keep=keep, measure=not options.kept_only, rivals=ENGINES)
+        except PTQError as error:  # no photographs
+            made.append(Row(case.name, PRESET, {}, {}, error=str(error)))
+            continue
+        made += measuring.rows([PRESET, *ENGINES])
+    return made
+
+
+def section(found: Sequence[Row]) -> str:
+    """The table with verdicts, and its goals; empty without rows."""
+    if not found:
+        return ""
+    names = {PRESET: "**int8, this, in torch**", **{key: rival.name for key, rival in ENGINES.items()}}
+    lines = [[row.suite, names[row.engine], *_figures(row)] for row in found]
+    heads = ["model", "engine", "top-1 fp32 %", "top-1 int8 %", "drop pp", "flips %", "SQNR dB",
+             f"limit {DROP_LIMIT:g} pp"]  # fmt: skip
+    text = tabulate(lines, heads, "github", disable_numparse=True)
+    goals = tabulate(_goals(found, names), HEADS, "github", disable_numparse=True)
+    return f"### Accuracy\n\n{text}\n\n### Goals of accuracy\n\n{goals}"
+
+
+def _figures(row: Row) -> list[str]:
+    if row.error:
+        return [f"not measured: {row.error}", "", "", "", "", ""]
+    values = [f"{row.values[m.key]:.2f}" for m in (TOP1_FP32, TOP1_INT8, ACCURACY_DROP, FLIPS)]
+    return [*values, f"{row.values[SQNR.key]:.1f}" + (" *" if row.stale else ""), _verdict(row)]
+
+
+def _verdict(row: Row) -> str:
+    measured = Measurement(ACCURACY_DROP, row.values[ACCURACY_DROP.key], samples=row.images)
+    verdict = judge(measured, Limit(ACCURACY_DROP, DROP_LIMIT, "this page")).verdict
+    return "pass" if verdict is Verdict.PASS else verdict.name
+
+
+def _goals(found: Sequence[Row], names: Mapping[str, str]) -> list[list[str]]:
+    known = {(row.suite, row.engine): row.values[SQNR.key] for row in found if not row.error}
+    lines = []
+    for suite in KIT:
+        for own, rival in BESIDE.items():
+            if (suite, own) in known and (suite, rival) in known:
+                asked, value = round(known[suite, rival], 1), round(known[suite, own], 1)
+                title = f"{suite}: {names[own].strip('*')} at least as much SQNR as {names[rival]}"
+                lines.append([title, f"at least {asked} dB", f"{value} dB", "yes" if value >= asked else "no"])
+    return lines
