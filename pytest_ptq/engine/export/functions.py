@@ -43,7 +43,9 @@ class _Dequantize(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, stored: Any, scales: Any, axis: int) -> Any:
-        return g.op("DequantizeLinear", stored, scales, axis_i=axis)
+        # ONNX Runtime's QGemm asks for zero points, although none is what they say.
+        zeros = torch.zeros(scales.type().sizes(), dtype=stored.type().dtype())
+        return g.op("DequantizeLinear", stored, scales, g.op("Constant", value_t=zeros), axis_i=axis)
 
 
 class _Gemm(torch.autograd.Function):
@@ -98,19 +100,19 @@ def _is_none(value: Any) -> bool:
 
 def round_trip(x: Tensor, q: QParams, low: int = 0, high: int = 255) -> Tensor:
     """A float tensor as it comes back from its integers by `q`, of which low..high are kept."""
-    y: Tensor = _RoundTrip.apply(x, q.scale, q.zero_point, low, high)  # type: ignore[no-untyped-call]
+    y: Tensor = _RoundTrip.apply(x, q.scale, q.zero_point, low, high)
     return y
 
 
 def dequantize(stored: Tensor, scales: Tensor, axis: int = 0) -> Tensor:
     """int8 or int32 with scales (size of `axis`,) -> float32 of the same shape."""
-    y: Tensor = _Dequantize.apply(stored, scales, axis)  # type: ignore[no-untyped-call]
+    y: Tensor = _Dequantize.apply(stored, scales, axis)
     return y
 
 
 def gemm(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(N, C) and (K, C) -> (N, K), as one node."""
-    y: Tensor = _Gemm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    y: Tensor = _Gemm.apply(x, weight, bias)
     return y
 
 
@@ -124,7 +126,7 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """A convolution as one node, whose padding may differ between the sides."""
-    y: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
+    y: Tensor = _Convolution.apply(
         x, weight, bias, tuple(stride), tuple(pads), tuple(dilation), groups
     )
     return y

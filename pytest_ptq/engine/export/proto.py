@@ -1,4 +1,4 @@
-"""What the exporter wrote, made ready for runtimes: constants as initializers, names, and what the file says of itself."""
+"""What the exporter wrote, made ready for runtimes: constants as initializers, and what the file says of itself."""
 
 from __future__ import annotations
 
@@ -74,10 +74,8 @@ def constants_to_initializers(onnx: Any, graph: Any) -> None:
         for i, name in enumerate(node.input):
             if name in renamed:
                 node.input[i] = renamed[name]
-    lost = outputs & set(renamed)
-    for name in sorted(lost):
-        if renamed[name] != name:
-            kept.append(onnx.helper.make_node("Identity", [renamed[name]], [name]))
+    lost = [name for name in sorted(outputs & set(renamed)) if renamed[name] != name]
+    kept.extend(onnx.helper.make_node("Identity", [renamed[name]], [name]) for name in lost)
     del graph.node[:]
     graph.node.extend(kept)
 

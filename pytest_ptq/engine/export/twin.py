@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from pytest_ptq.engine.blocks import ConvBlock
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.export.layers import TWINS, Rounded
 from pytest_ptq.engine.export.lookups import channel_lookup_twin, lookup_twin
@@ -26,7 +24,6 @@ from pytest_ptq.engine.graph import (
     unique_path,
 )
 from pytest_ptq.engine.modules import Int8Layer, QuantizedChannelLookup, QuantizedLookup
-from pytest_ptq.engine.ops import holds_numbers
 from pytest_ptq.errors import ExportError
 
 Ranges = Mapping[str, tuple[float, float]]

@@ -107,9 +107,7 @@ def rounded(x: Tensor, q: QParams, how: Placement, low: int = 0) -> Tensor:
     return round_trip(x.clamp(max=top), q)
 
 
-def with_room_for_bias(
-    weight: Tensor, scales: Tensor, bias: Tensor | None, x_scale: float
-) -> tuple[Tensor, Tensor]:
+def with_room_for_bias(weight: Tensor, scales: Tensor, bias: Tensor | None, x_scale: float) -> tuple[Tensor, Tensor]:
     """int8 weight and float64 scales of which every channel's bias fits into int32.
 
     A channel whose weights are next to nothing beside its bias takes a larger step. What its weights lose is less than
