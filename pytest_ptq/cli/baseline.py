@@ -149,10 +149,11 @@ def update(run: str, suite: str | None, only_new: bool, where: Path, folder: Pat
 
 def updated(before: Baselines, record: RunRecord, *, only_new: bool = False) -> Baselines:
     """`before` with what `record` measured of its suite."""
-    origin = Provenance(record.time.date().isoformat(), record.commit, named_versions(record.versions))
     after = before
     for result in _results(record, before.suite):
-        place = (result.data, record.machine_key, result.qconfig)
+        place = (result.data, record.key_of(result), result.qconfig)
+        told = named_versions(record.versions, result.runtime)
+        origin = Provenance(record.time.date().isoformat(), record.commit, told)
         chosen = [m for m in result.measurements.values() if not only_new or before.recorded(*place, m.metric) is None]
         after = after.with_recorded(*place, chosen, origin) if chosen else after
     return after
@@ -178,7 +179,7 @@ def _changes(before: Baselines, after: Baselines, record: RunRecord) -> list[str
     lines: list[str] = []
     for result in _results(record, before.suite):
         metrics: list[Metric] = [m.metric for m in result.measurements.values()]
-        lines += changes(before, after, result.data, record.machine_key, result.qconfig, metrics)
+        lines += changes(before, after, result.data, record.key_of(result), result.qconfig, metrics)
     return lines
 
 

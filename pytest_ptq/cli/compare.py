@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,9 @@ def compare_(run: str, other: str, fail_on_regression: bool, show_all: bool, fol
 
 def compare_runs(before: RunRecord, after: RunRecord) -> Outcome:
     """Everything that both runs measured, what changed most seriously first."""
-    same_key = before.machine_key == after.machine_key
-    notes = (
-        [] if same_key else [f"the machines differ ({before.machine_key} and {after.machine_key}): nothing is judged"]
-    )
     then, now = ({(r.suite, r.data, r.qconfig): r for r in run.results} for run in (before, after))
+    keys = {name: (before.key_of(then[name]), after.key_of(now[name])) for name in then if name in now}
+    notes = _differing(keys)
     for names, which in ((then.keys() - now.keys(), "first"), (now.keys() - then.keys(), "second")):
         notes += [
             f"{suite}[{qconfig}] on {data} data is in the {which} run only" for suite, data, qconfig in sorted(names)
@@ -91,13 +89,27 @@ def compare_runs(before: RunRecord, after: RunRecord) -> Outcome:
     rows = [
         Row(b, compare(a.measurements[key], b.measurements[key], judged=judged, comparisons=questions))
         for a, b, key in pairs
-        for judged in [same_key and _judged(a, b, key)]
+        for judged in [before.key_of(a) == after.key_of(b) and _judged(a, b, key)]
     ]
     rows.sort(key=lambda row: ORDER.index(row.found.step))
     if not rows:
         notes.append("the runs have nothing in common")
     lost = [sentence for name in then if name in now for sentence in _lost(then[name], now[name])]
     return Outcome(tuple(rows), tuple(lost), tuple(notes))
+
+
+def _differing(keys: Mapping[tuple[str, str, str], tuple[str, str]]) -> list[str]:
+    """A sentence for each pair of machine keys that differ, with what was measured on them unless that is all."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for (suite, _, qconfig), pair in keys.items():
+        if pair[0] != pair[1]:
+            found.setdefault(pair, []).append(f"{suite}[{qconfig}]")
+    whole = len(found) == 1 and sum(map(len, found.values())) == len(keys)
+    return [
+        f"the machines differ ({one} and {other}): {'nothing' if whole else ', '.join(names)} is "
+        f"{'judged' if whole else 'not judged'}"
+        for (one, other), names in found.items()
+    ]
 
 
 def _judged(before: QConfigRecord, after: QConfigRecord, key: str) -> bool:

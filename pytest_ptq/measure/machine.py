@@ -61,8 +61,18 @@ class Machine:
     @property
     def key(self) -> str:
         """Machines of the same key are compared with one another: `avx512_vnni/onednn/2t/torch2.15`."""
-        minor = ".".join(self.torch.split("+")[0].split(".")[:2])
-        return f"{self.isa}/{self.engine}/{self.threads}t/torch{minor}"
+        return f"{self.isa}/{self.engine}/{self.threads}t/torch{_minor(self.torch)}"
+
+    def key_for(self, runtime: str) -> str:
+        """The key of what is measured in `runtime`: `avx512_vnni/openvino/2t/openvino2026.4`, and torch's own."""
+        if runtime == "torch":
+            return self.key
+        return f"{self.isa}/{runtime}/{self.threads}t/{runtime}{_minor(installed(runtime))}"
+
+
+def _minor(version: str) -> str:
+    """`2.15.0+cpu` -> `2.15`."""
+    return ".".join(version.split("+")[0].split(".")[:2])
 
 
 def describe_machine(threads: int | None = None) -> Machine:

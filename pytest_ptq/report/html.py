@@ -114,6 +114,7 @@ class _Page:
     def context(self) -> dict[str, Any]:
         verdict, sentence = headline(self.rows)
         newest = self.records[-1]
+        current = {row.key.machine for row in self.rows if row.current}
         return {
             "verdict": verdict,
             "sentence": sentence,
@@ -124,9 +125,7 @@ class _Page:
             "columns": columns(self.rows, self.metrics),
             "findings": findings(self.rows, self.lines, self.layers, self.runs),
             "history_folds": _folded(self.history, lambda figure: not figure.still, "that never moved"),
-            "scatters": _folded(
-                self.scatters, lambda figure: figure[2] == printable(newest.machine_key), "on other kinds of machines"
-            ),
+            "scatters": _folded(self.scatters, lambda figure: figure[2] in current, "on other kinds of machines"),
             "ratios": _folded(self.ratios, lambda figure: figure.row in self.told[:SHOWN_ROWS], "of other rows"),
             "bars": _folded(self.bars, lambda figure: figure.row in self.with_layers, "of other rows"),
             "environments": _environments(self.records),

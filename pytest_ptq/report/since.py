@@ -97,7 +97,7 @@ def stories(record: RunRecord, history: Sequence[RunRecord]) -> Mapping[SeriesKe
 
 
 def key_of(record: RunRecord, result: QConfigRecord, metric: str) -> SeriesKey:
-    return SeriesKey(result.suite, result.data, result.qconfig, metric, record.machine_key)
+    return SeriesKey(result.suite, result.data, result.qconfig, metric, record.key_of(result))
 
 
 def _apart(before: Point, now: Point) -> bool:

@@ -10,13 +10,13 @@ from pytest_ptq.metrics import Verdict
 from pytest_ptq.store.record import RunRecord
 from pytest_ptq.store.series import Point, SeriesKey, points
 
-Row = tuple[str, str, str, str, float, float | None, float | None, float | None, float | None, str | None]
-"""Suite, data, qconfig, metric key; value, low, high, bound, recorded, name of the verdict."""
+Row = tuple[str, str, str, str, str, float, float | None, float | None, float | None, float | None, str | None]
+"""Suite, data, qconfig, metric key, machine key; value, low, high, bound, recorded, name of the verdict."""
 
 
 @dataclass(frozen=True)
 class Digest:
-    """A run in short. `machine` is the machine key, `errors` how much could not be measured."""
+    """A run in short. `machine` is the run's machine key, `errors` how much could not be measured."""
 
     run_id: str
     time: datetime
@@ -34,14 +34,14 @@ class Digest:
         """As `series.points` gives them, of one suite and some metrics where these are given."""
         for row in self.rows:
             if (suite is None or row[0] == suite) and (metrics is None or row[3] in metrics):
-                verdict = None if row[9] is None else Verdict[row[9]]
-                point = Point(self.run_id, self.time, self.commit, *row[4:9], verdict)
-                yield SeriesKey(*row[:4], self.machine), point
+                verdict = None if row[10] is None else Verdict[row[10]]
+                point = Point(self.run_id, self.time, self.commit, *row[5:10], verdict)
+                yield SeriesKey(*row[:5]), point
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Of everything that was judged."""
-        return tuple(Verdict[row[9]] for row in self.rows if row[9] is not None)
+        return tuple(Verdict[row[10]] for row in self.rows if row[10] is not None)
 
 
 def digest_of(record: RunRecord) -> Digest:
@@ -61,4 +61,4 @@ def digest_of(record: RunRecord) -> Digest:
 def _row(key: SeriesKey, point: Point) -> Row:
     verdict = None if point.verdict is None else point.verdict.name
     numbers = (point.value, point.low, point.high, point.bound, point.recorded)
-    return (key.suite, key.data, key.qconfig, key.metric, *numbers, verdict)
+    return (key.suite, key.data, key.qconfig, key.metric, key.machine, *numbers, verdict)

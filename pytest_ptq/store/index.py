@@ -21,7 +21,7 @@ from pytest_ptq.store.atomic import write_text
 from pytest_ptq.store.digest import Digest
 
 NAME = ".index"
-FORMAT = "pytest-ptq history index 1"
+FORMAT = "pytest-ptq history index 2"
 
 Stamp: TypeAlias = tuple[int, int, int, int]
 """What tells one very file from all others: inode, bytes, mtime and ctime in ns."""
@@ -85,7 +85,7 @@ def _stamp(plain: list[int]) -> Stamp:
 
 
 def _plain(digest: Digest, keys: dict[tuple[str, ...], int]) -> list[Any]:
-    rows = [[keys.setdefault(row[:4], len(keys)), *row[4:]] for row in digest.rows]
+    rows = [[keys.setdefault(row[:5], len(keys)), *row[5:]] for row in digest.rows]
     names = (digest.commit, digest.branch, digest.subject, digest.machine, digest.suites, digest.errors)
     return [digest.run_id, digest.time.isoformat(), *names, rows]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,11 @@ import pytest_ptq
 
 PACKAGES = ("torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
 """Packages whose versions may change a number."""
+OF_RUNTIME: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
+"""Packages whose versions may change what is measured in a runtime."""
 
 GIT_TIMEOUT_S = 5.0
 
@@ -31,21 +36,27 @@ class Provenance:
     """`torch 2.15.0, torchvision 0.29.2, pytest-ptq 0.1.0`."""
 
 
-def provenance(folder: Path | None = None, now: datetime | None = None) -> Provenance:
-    """Of a number measured now, with the sources in `folder` (default: the working directory)."""
-    commit = current_commit(folder)
-    return Provenance((now or datetime.now(UTC)).astimezone(UTC).date().isoformat(), commit, named_versions(versions()))
+def provenance(folder: Path | None = None, now: datetime | None = None, runtime: str = "torch") -> Provenance:
+    """Of a number measured now in `runtime`, with the sources in `folder` (default: the working directory)."""
+    commit, day = current_commit(folder), (now or datetime.now(UTC)).astimezone(UTC).date().isoformat()
+    return Provenance(day, commit, named_versions(versions([runtime]), runtime))
 
 
-def named_versions(found: Mapping[str, str]) -> str:
-    """Those that a baseline tells, of all that a run knows."""
-    return ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision", "pytest-ptq") if name in found)
+def named_versions(found: Mapping[str, str], runtime: str = "torch") -> str:
+    """Those that a baseline tells of a number, of all that a run knows: `runtime` is where the number is from."""
+    told = dict.fromkeys(("torch", "torchvision", runtime, "pytest-ptq"))
+    return ", ".join(f"{name} {found[name]}" for name in told if name in found)
 
 
-def versions() -> dict[str, str]:
-    """Version of python, of this package and of each installed package of PACKAGES, read without importing them."""
+def versions(runtimes: Iterable[str] = ()) -> dict[str, str]:
+    """Version of python, of this package and of each installed package that may change a number; imports none of them.
+
+    Args:
+        runtimes: where models ran. Of what only some runtimes need, nothing is said unless it was used.
+    """
     found = {"python": platform.python_version(), "pytest-ptq": pytest_ptq.__version__}
-    for name in PACKAGES:
+    used = [name for runtime in runtimes for name in OF_RUNTIME.get(runtime, ())]
+    for name in dict.fromkeys((*PACKAGES, *used)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -1,6 +1,7 @@
 """A run record: everything that one run measured and judged, and on what, as versioned JSON.
 
 Schema 2 added to schema 1: the pairs that a latency was measured in, and by what names people know the commit.
+Schema 3 added to schema 2: the runtime of each result, with a machine key of its own where it is not torch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pytest_ptq.errors import StoreError
 from pytest_ptq.metrics import Direction, Judgement, LayerError, Limit, Measurement, Metric, Verdict
 from pytest_ptq.store.strict_json import JSONError, load, render
 
-SCHEMA = 2
-READABLE = (1, SCHEMA)
+SCHEMA = 3
+READABLE = range(1, SCHEMA + 1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class QConfigRecord:
     pairs: tuple[tuple[float, ...], ...] = ()
     """The ratio int8 / fp32 of each timed pair in the order of measuring, one inner tuple a process; empty where
     latency was not measured. Those of one process are not independent of one another."""
+    runtime: str = "torch"
+    """Where the int8 model ran."""
+    machine_key: str = ""
+    """What is compared with what, where it is not the run's: the runtime and its version are part of it."""
+    runtime_ms: Mapping[str, float] = field(default_factory=dict)
+    """Median milliseconds of the int8 model by runtime, where the fastest of several was looked for."""
 
     def __post_init__(self) -> None:
         for process in self.pairs:
@@ -78,6 +85,10 @@ class RunRecord:
     def machine_key(self) -> str:
         """What is compared with what; empty for a machine without a key."""
         return str(self.machine.get("key", ""))
+
+    def key_of(self, result: QConfigRecord) -> str:
+        """The machine key of one result: its own, or else the run's."""
+        return result.machine_key or self.machine_key
 
     def to_json(self) -> str:
         """The record as text; `from_json` gives an equal record. Raises StoreError for a value that is not finite."""
@@ -141,6 +152,9 @@ def _result_json(result: QConfigRecord) -> dict[str, Any]:
         "worst_layers": [asdict(layer) for layer in result.worst_layers],
         "errors": list(result.errors),
         "pairs": [list(process) for process in result.pairs],
+        "runtime": result.runtime,
+        "machine_key": result.machine_key or None,
+        "runtime_ms": dict(result.runtime_ms),
     }
 
 
@@ -195,6 +209,9 @@ def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QCon
         worst_layers=tuple(LayerError(**layer) for layer in tree["worst_layers"]),
         errors=tuple(tree["errors"]),
         pairs=tuple(tuple(map(float, process)) for process in tree.get("pairs", ())),
+        runtime=str(tree.get("runtime", "torch")),
+        machine_key=str(tree.get("machine_key") or ""),
+        runtime_ms={str(name): float(ms) for name, ms in tree.get("runtime_ms", {}).items()},
     )
 
 

@@ -58,7 +58,7 @@ def points(record: RunRecord) -> Iterator[tuple[SeriesKey, Point]]:
     """Every value of one run, and the series that it belongs to."""
     for result in record.results:
         for measured, judged in _values(result):
-            key = SeriesKey(result.suite, result.data, result.qconfig, measured.metric.key, record.machine_key)
+            key = SeriesKey(result.suite, result.data, result.qconfig, measured.metric.key, record.key_of(result))
             yield key, _point(record, measured, judged)
 
 

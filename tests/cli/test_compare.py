@@ -135,3 +135,20 @@ def test_milliseconds_are_told_and_not_judged(ask):
     said = ask("compare", slow(8, 1.0), slow(9, 3.0), "--json", "--fail-on-regression")
     assert said.status == 0
     assert steps(said)[m.LATENCY_INT8.key] == "unjudged"
+
+
+@pytest.mark.usefixtures("project")
+def test_what_ran_in_another_version_of_a_runtime_is_not_judged_and_the_rest_is(ask):
+    made = run(Made(day=8, qconfigs=("x86", "x86-openvino")))
+    runs = []
+    for version in ("2026.4", "2026.5"):
+        own = replace(made.results[1], machine_key=f"avx512_vnni/openvino/2t/openvino{version}", runtime="openvino")
+        runs.append(keep(replace(made, results=(made.results[0], own), run_id=f"in{version.replace('.', '')}")))
+    said = ask("compare", *runs)
+    assert (
+        "the machines differ (avx512_vnni/openvino/2t/openvino2026.4 and avx512_vnni/openvino/2t/openvino2026.5): "
+        "net[x86-openvino] is not judged" in said.out
+    )
+    found = {(row["qconfig"], row["step"]) for row in ask("compare", *runs, "--json").json["rows"]}
+    assert ("x86", "same") in found
+    assert {step for qconfig, step in found if qconfig == "x86-openvino"} == {"unjudged"}

@@ -49,6 +49,15 @@ def test_the_key_names_what_latency_depends_on():
     assert it.key == "avx2/onednn/2t/torch2.15"
 
 
+def test_a_runtime_beside_torch_has_a_key_of_its_own(monkeypatch):
+    versions = {"openvino": "2026.4.1-21234-abc", "onnxruntime": "1.32.0"}
+    monkeypatch.setattr(machine, "installed", versions.__getitem__)
+    it = Machine("cpu", "avx2", False, 8, "Linux", "3.11.7", "2.15.0+cpu", "0.29.2", "onednn", 2)
+    assert it.key_for("torch") == it.key
+    assert it.key_for("openvino") == "avx2/openvino/2t/openvino2026.4"
+    assert it.key_for("onnxruntime") == "avx2/onnxruntime/2t/onnxruntime1.32"
+
+
 def test_without_cpuinfo_the_machine_is_still_described(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     found = describe_machine(3)

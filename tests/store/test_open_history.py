@@ -118,7 +118,7 @@ def damage(kind, path):
         "binary": None,
         "half": text[: len(text) // 2],
         "another value": text.replace("3.0", "4.0"),
-        "another version": text.replace("index 1", "index 0"),
+        "another version": text.replace("index 2", "index 0"),
         "no JSON": "nonsense",
         "JSON of another form": f"{index._heading('[1]')}\n[1]",
         "keys are missing": f"{index._heading('{}')}\n{{}}",
@@ -279,3 +279,16 @@ def test_writers_and_readers_at_the_same_time_lose_nothing(tmp_path):
     assert all(entry.path.name == record_name(run) for entry, run in zip(history.entries, history, strict=True))
     left = {path.name for path in tmp_path.iterdir()} - {entry.path.name for entry in history.entries}
     assert left <= {index.NAME}
+
+
+def test_the_index_keeps_the_machine_key_of_each_result(tmp_path, reads):
+    one = record(0)
+    own = replace(one.results[0], qconfig="x86-openvino", machine_key="k/openvino")
+    write_record(tmp_path, replace(one, results=(*one.results, own)))
+    settle()
+    first = open_history(tmp_path).series()
+    reads.clear()
+    again = open_history(tmp_path).series()
+    assert reads == []
+    assert again == first
+    assert {(key.qconfig, key.machine) for key in again} == {("x86", "k"), ("x86-openvino", "k/openvino")}

@@ -3,8 +3,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+import pytest_ptq
 from pytest_ptq.store import provenance as module
-from pytest_ptq.store.provenance import CommitNames, commit_names, current_commit, provenance, versions
+from pytest_ptq.store.provenance import CommitNames, commit_names, current_commit, named_versions, provenance, versions
 
 
 def git(folder, *arguments):
@@ -80,3 +81,18 @@ def test_the_date_is_the_day_in_utc(tmp_path, monkeypatch):
     assert found.commit is None
     assert found.versions.startswith("torch ")
     assert provenance(tmp_path).date <= datetime.now(UTC).date().isoformat()
+
+
+def test_a_runtimes_version_is_told_where_it_was_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "version", lambda name: f"1.2-{name}")
+    assert "onnx" not in versions()
+    assert "onnxruntime" not in versions(["torch"])
+    found = versions(["openvino", "torch"])
+    assert (found["openvino"], found["onnx"]) == ("1.2-openvino", "1.2-onnx")
+    assert "onnxruntime" not in found
+    ours = f"pytest-ptq {pytest_ptq.__version__}"
+    both = "torch 1.2-torch, torchvision 1.2-torchvision"
+    assert named_versions(found, "openvino") == f"{both}, openvino 1.2-openvino, {ours}"
+    assert named_versions(found) == f"{both}, {ours}"
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance(tmp_path, runtime="onnxruntime").versions.split(", ")[2] == "onnxruntime 1.2-onnxruntime"

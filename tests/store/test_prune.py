@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -128,3 +129,11 @@ def test_a_file_that_cannot_be_removed_is_a_sentence(folder, monkeypatch):
 def test_nothing_is_pruned_by_default(folder):
     with pytest.raises(UsageError, match="nothing says"):
         plan_pruning(open_history(folder), [])
+
+
+def test_a_result_is_known_by_its_own_machine_key(folder):
+    kept = record(2)
+    write_record(folder, replace(kept, results=(replace(kept.results[0], machine_key="other"),)))
+    plan = plan_pruning(open_history(folder), [baseline(machine="other")], keep=0)
+    assert [entry.digest.run_id for entry in plan.referred] == [kept.run_id]
+    assert planned(folder, baseline(machine="k"), keep=0)[1] == [2], "the run of that day with torch alone"

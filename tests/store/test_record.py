@@ -64,6 +64,9 @@ results = st.builds(
     ).map(tuple),
     errors=st.lists(text, max_size=2).map(tuple),
     pairs=st.lists(st.lists(st.floats(1e-6, 1e6), max_size=3).map(tuple), max_size=2).map(tuple),
+    runtime=text,
+    machine_key=text,
+    runtime_ms=st.dictionaries(text, number, max_size=2),
 )
 times = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 records = st.builds(
@@ -89,7 +92,7 @@ def test_a_record_round_trips_exactly(record):
 @given(records)
 def test_a_record_is_plain_json(record):
     tree = json.loads(record.to_json(), parse_constant=lambda _: pytest.fail("not JSON"))
-    assert tree["schema"] == 2
+    assert tree["schema"] == 3
 
 
 def test_runs_are_told_apart_and_timed_in_utc():
@@ -131,6 +134,20 @@ def test_a_record_of_schema_1_is_read():
     assert old.machine_key == "k"
 
 
+def test_a_record_of_schema_2_is_one_of_torch():
+    tree = json.loads(RunRecord({"key": "k"}, {}, (QConfigRecord("s", "d", "q", None),)).to_json())
+    for key in ("runtime", "machine_key", "runtime_ms"):
+        del tree["results"][0][key]
+    old = RunRecord.from_json(json.dumps({**tree, "schema": 2}))
+    assert (old.results[0].runtime, old.key_of(old.results[0]), old.results[0].runtime_ms) == ("torch", "k", {})
+
+
+def test_a_result_has_the_key_of_its_runtime_or_else_of_the_run():
+    torch, other = QConfigRecord("s", "d", "q", None), QConfigRecord("s", "d", "r", None, machine_key="own")
+    record = RunRecord({"key": "k"}, {}, (torch, other))
+    assert [record.key_of(result) for result in record.results] == ["k", "own"]
+
+
 def test_the_pairs_of_a_process_stand_on_one_line():
     result = QConfigRecord("s", "d", "q", None, pairs=((0.5, 0.25), (0.75,)))
     lines = RunRecord({}, {}, (result,)).to_json().splitlines()
@@ -150,7 +167,7 @@ def test_a_ratio_that_cannot_be_is_refused(ratio):
         ("[]", "not a run record"),
         ("{}", "not a run record"),
         ('{"schema": 1}', "not a run record"),
-        ('{"schema": 3}', "schema 3; this version reads schemas 1 to 2"),
+        ('{"schema": 4}', "schema 4; this version reads schemas 1 to 3"),
     ],
 )
 def test_damage_is_one_sentence(text, message):

@@ -64,3 +64,10 @@ def test_nothing_is_mixed():
 def test_a_machine_without_a_key_is_one_of_its_own():
     found = collect_series([run(0, 1.0), replace(run(1, 1.0), machine={})])
     assert {key.machine for key in found} == {"k", ""}
+
+
+def test_a_result_with_a_key_of_its_own_is_a_series_of_its_own():
+    torch = run(0, 1.0, machine="isa/onednn/2t/torch2.15")
+    own = replace(torch.results[0], machine_key="isa/openvino/2t/openvino2026.4", runtime="openvino")
+    found = collect_series([replace(torch, results=(*torch.results, own))])
+    assert [key.machine for key in found] == ["isa/onednn/2t/torch2.15", "isa/openvino/2t/openvino2026.4"]

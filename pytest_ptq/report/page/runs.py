@@ -76,7 +76,7 @@ def is_current(record: RunRecord, newest: RunRecord) -> bool:
 
 
 def row_key(record: RunRecord, result: QConfigRecord) -> RowKey:
-    return RowKey(result.suite, result.data, result.qconfig, record.machine_key)
+    return RowKey(result.suite, result.data, result.qconfig, record.key_of(result))
 
 
 def metrics_of(records: Sequence[RunRecord]) -> dict[str, Metric]:
