@@ -19,7 +19,8 @@ _HOMES = {
     "pytest_ptq.measure.accuracy": ("evaluate",),
     "pytest_ptq.measure.custom": ("MetricSource",),
     "pytest_ptq.sources": (
-        "Batches", "EfficientNetLite0", "FashionMNIST", "ImageFolder", "ImageNet", "TorchvisionModel",
+        "Batches", "EfficientNetLite0", "ExportedProgram", "FashionMNIST", "ImageFolder", "ImageNet", "OnnxFile",
+        "OpenVINOFile", "TorchScriptFile", "TorchvisionModel",
     ),
     "pytest_ptq.engine": (
         "calibrate", "convert", "deploy", "export_onnx", "freeze", "fuse", "inspect", "load", "prepare", "quantize",

@@ -8,12 +8,13 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_ptq.errors import PTQError, SuiteError, UnknownNameError
+from pytest_ptq.own_int8 import Int8Source, own_models
 from pytest_ptq.qconfig import RUNTIMES, QConfig, check_runtimes
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from pytest_ptq.own_int8 import Int8Model
     from pytest_ptq.torch_ao import TorchAoQConfig
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -84,6 +86,9 @@ class Suite:
         budget_s: seconds that its tests may take together, `--ptq-budget` aside; None for the ini file's or no end.
         runtimes: where its int8 models run, `--ptq-runtime` aside: `torch`, `onnxruntime`, `openvino`, `all` of them,
             `fastest`. The qconfigs are judged in each.
+        int8: models that are int8 already, by the name that stands in their tests: a file, such as
+            `OnnxFile("model.int8.onnx")` with a path relative to the suite's file, or a function that returns one.
+            They are judged beside the qconfigs, of which there may then be none.
     """
 
     name: str
@@ -95,13 +100,15 @@ class Suite:
     top1: bool = True
     budget_s: float | None = None
     runtimes: tuple[str, ...] = (RUNTIMES[0],)
+    int8: Mapping[str, Int8Model] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("_", "").replace("-", "").replace(".", "").isalnum():
             raise SuiteError(f"{self.name!r} is not a usable name", remedy="Use letters, digits, '_', '-' and '.'.")
         if not self.variants:
             raise SuiteError("no variants are declared", place=self.name, remedy="Give at least one kind of data.")
-        if not self.qconfigs:
+        own_models(self.int8, self.name)
+        if not self.qconfigs and not self.int8:
             raise SuiteError("no qconfigs are declared", place=self.name, remedy='Give at least one, such as "x86".')
         _check_types(self.name, self.variants, self.qconfigs)
         if not self.latency_shape or not all(isinstance(n, int) and n > 0 for n in self.latency_shape):
@@ -187,7 +194,10 @@ def load_suite(name_or_path: str | Path, search: Sequence[Path]) -> Suite:
     if not isinstance(suite, Suite):
         found = "is missing" if suite is None else f"is a {type(suite).__name__}"
         raise SuiteError(f"`suite` {found}", place=str(path), remedy="Write `suite = Suite(...)` at the top level.")
-    return suite
+    folder = path.absolute().parent
+    return replace(
+        suite, int8={name: m.at(folder) if isinstance(m, Int8Source) else m for name, m in suite.int8.items()}
+    )
 
 
 class _FreshLoader(SourceFileLoader):

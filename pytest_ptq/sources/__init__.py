@@ -6,6 +6,7 @@ from pytest_ptq.sources.efficientnet_lite import EfficientNetLite0
 from pytest_ptq.sources.fashion_mnist import FashionMNIST
 from pytest_ptq.sources.folder import ImageFolder
 from pytest_ptq.sources.imagenet import ImageNet
+from pytest_ptq.sources.int8_files import ExportedProgram, Int8File, OnnxFile, OpenVINOFile, TorchScriptFile
 from pytest_ptq.sources.models import TorchvisionModel, build_model
 from pytest_ptq.sources.spec import DATA_KINDS, Argument, parse_data_spec
 from pytest_ptq.sources.weights import check_finite
@@ -15,9 +16,14 @@ __all__ = [
     "Argument",
     "Batches",
     "EfficientNetLite0",
+    "ExportedProgram",
     "FashionMNIST",
     "ImageFolder",
     "ImageNet",
+    "Int8File",
+    "OnnxFile",
+    "OpenVINOFile",
+    "TorchScriptFile",
     "TorchvisionModel",
     "build_model",
     "check_disjoint",
