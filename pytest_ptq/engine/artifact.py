@@ -100,8 +100,8 @@ def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:
     """Read a model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
 
-    Warns when an int8 model was made for another torch, or without reduce_range for a CPU that does not saturate and
-    this one does. Raises StoreError when the file is missing, damaged or not of this kind.
+    Warns when an int8 model was made for another torch, engine or instruction set, or without reduce_range for a CPU
+    that does not saturate and this one does. Raises StoreError when the file is missing, damaged or not of this kind.
     """
     place = str(path)
     try:
@@ -158,6 +158,10 @@ def _compare_environment(made: dict[str, Any], place: str) -> None:
     minor = ".".join(torch.__version__.split(".")[:2])
     if not str(made.get("torch", "")).startswith(f"{minor}."):
         warnings.warn(f"{place} was made with torch {made.get('torch')}, this is {torch.__version__}", stacklevel=3)
+    here = {"engine": kernels.ENGINE, "isa": torch.backends.cpu.get_cpu_capability()}
+    other = [f"{made[name]}, here is {value}" for name, value in here.items() if made.get(name, value) != value]
+    if other:
+        warnings.warn(f"{place} was made with {'; '.join(other)}: it may answer otherwise here", stacklevel=3)
     if kernels.saturates_int16() and not made.get("reduce_range"):
         warnings.warn(
             f"{place} was made without reduce_range, and this CPU's kernels saturate in int16: quantize it again here",

@@ -163,6 +163,23 @@ def test_another_torch_is_warned_of(saved: Path) -> None:
         engine.load(saved)
 
 
+def test_what_it_was_made_with_is_recorded(saved: Path) -> None:
+    found: dict[str, object] = {}
+    rewrite(saved, lambda graph: found.update(graph["environment"]))
+    assert found == {
+        "torch": torch.__version__, "engine": "onednn", "isa": torch.backends.cpu.get_cpu_capability(),
+        "reduce_range": kernels.saturates_int16(), "qconfig": "x86",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "other"), [("isa", "AVX2000"), ("engine", "fbgemm")])
+def test_another_cpu_or_engine_is_warned_of(saved: Path, name: str, other: str) -> None:
+    rewrite(saved, lambda graph: graph["environment"].update({name: other}))
+    with pytest.warns(UserWarning, match=rf"was made with {other}, here is \w+: it may answer otherwise") as caught:
+        engine.load(saved)
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize(("reduced", "saturates"), [(True, True), (True, False), (False, True), (False, False)])
 def test_a_cpu_that_saturates_is_warned_of(
     saved: Path, reduced: bool, saturates: bool, monkeypatch: pytest.MonkeyPatch
