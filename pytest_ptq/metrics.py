@@ -63,6 +63,7 @@ LATENCY_FP32 = Metric("latency_fp32_ms", "latency fp32", "ms", _LOWER, 3)
 LATENCY_INT8 = Metric("latency_int8_ms", "latency int8", "ms", _LOWER, 3)
 LATENCY_RATIO = Metric("latency_ratio", "int8/fp32 latency", "", _LOWER, 3)
 INT8_MACS = Metric("int8_macs_percent", "multiply-accumulates in int8", "%", _HIGHER)
+INT8_KERNELS = Metric("int8_kernels_count", "convolutions and products in int8 kernels", "", _HIGHER, 0)
 AGREEMENT_FLIPS = Metric("agreement_flips_percent", "flips against torch", "%", _LOWER, 3)
 AGREEMENT_STEPS = Metric("agreement_steps", "largest difference from torch", "steps", _LOWER)
 QDQ_PAIRS = Metric("qdq_pairs_count", "quantize/dequantize pairs between int8 neighbours", "", _LOWER, 0)
@@ -73,6 +74,7 @@ METRICS: Mapping[str, Metric] = {
         TOP1_FP32, TOP1_INT8, ACCURACY_DROP, TOP5_FP32, TOP5_INT8, TOP5_DROP, FLIPS, SQNR, CALIBRATION_CLASSES,
         SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
         LATENCY_EAGER, LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
+        INT8_KERNELS,
         AGREEMENT_FLIPS, AGREEMENT_STEPS,
     )
 }  # fmt: skip
@@ -103,7 +105,10 @@ LOOKS = "looks"
 NOISE_FLOOR = "noise_floor_percent"
 PROBE = "probe_us"
 KERNELS = "kernels"
-"""Beside SQNR: with which kernels, and called how, the int8 model was judged: `packed torchscript`."""
+"""Beside SQNR: with which kernels, and called how, the int8 model was judged: `packed torchscript`. In another runtime,
+and there beside coverage too: what that counts in its own graph."""
+NOT_INT8 = "not_int8"
+"""Beside coverage: layers that are quantized and that the runtime computes in float none the less."""
 UNFIT = "unfit"
 MOVED = "moved_log"
 """Keys of a latency's details that a judge reads: fresh processes, standard error of the mean log ratio, looks taken

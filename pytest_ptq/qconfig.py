@@ -143,6 +143,11 @@ def check_runtimes(names: object, place: str | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def quantization_of(qconfig: QConfig) -> QConfig:
+    """What a qconfig shares with the same one in every other runtime: how the model is quantized."""
+    return replace(qconfig, name=base_name(qconfig.name), runtime=RUNTIMES[0])
+
+
 def _suffixes() -> tuple[str, ...]:
     return tuple(f"-{runtime}" for runtime in (*RUNTIMES[1:], FASTEST))
 

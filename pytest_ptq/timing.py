@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import StoreError
@@ -15,6 +16,7 @@ from pytest_ptq.measure.latency import PROTOCOL, Latency, LatencySamples, Protoc
 from pytest_ptq.measure.latency_measurements import one_process
 from pytest_ptq.measure.pairs import PACE, Pace, time_alone, time_pairs
 from pytest_ptq.measure.processes import REFERENCE, Job
+from pytest_ptq.runtimes import Runtime
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,6 +105,55 @@ class Timing:
         import torch
 
         return torch.rand(self._shape, generator=torch.Generator().manual_seed(0))
+
+
+class FileTiming:
+    """Times files of one runtime against an fp32 file of the same.
+
+    Each runtime has a thread pool of its own, which disturbs those of others: they are timed in processes of their own.
+
+    Args:
+        runtime: which runs them.
+        fp32: writes the fp32 model, the first time that anything is timed.
+        shape: of the input, which is random.
+        threads: threads to compute with.
+        progress: shows processes going by.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        fp32: Callable[[], Path],
+        shape: tuple[int, ...],
+        threads: int,
+        progress: Any,
+        pace: Pace = PACE,
+        protocol: Protocol = PROTOCOL,
+    ) -> None:
+        self._runtime, self._fp32, self._shape, self._threads = runtime, fp32, shape, threads
+        self._progress, self._pace, self._protocol = progress, pace, protocol
+        self._added: set[str] = set()
+
+    def add(self, name: str, write: Callable[[], Path]) -> None:
+        """Make known an int8 model under `name`, unless that has been done. Raises what `write` and `fp32` raise."""
+        if name not in self._added:
+            self._latency.add(name, write())
+            self._added.add(name)
+
+    def samples(self, name: str, together: Iterable[str] = ()) -> LatencySamples:
+        """Samples of one model, measured with those of `together` unless that has been done."""
+        return self._latency.samples(name, together)
+
+    def can_extend(self, name: str) -> bool:
+        return self._latency.can_extend(name)
+
+    def extend(self, name: str) -> LatencySamples:
+        return self._latency.extend(name)
+
+    @cached_property
+    def _latency(self) -> Latency:
+        job = Job({REFERENCE: self._fp32()}, self._shape, self._threads, self._pace, self._runtime.name)
+        return Latency(job, self._protocol, self._progress)
 
 
 def _to_bytes(model: StageModule) -> bytes:

@@ -1,7 +1,8 @@
 """A fresh process that times int8 models against fp32 and ends: `python -m pytest_ptq.worker`, run by the runner.
 
 It speaks lines of JSON: reads a job, answers that it is ready, waits for the word to go, and answers with what it
-timed. Models come as files that `engine.save` wrote. It ends with its parent, however that one ends.
+timed. Models come as files that `engine.save` wrote, or as those of another runtime. It ends with its parent, however
+that one ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 from pytest_ptq.errors import PTQError
 from pytest_ptq.measure.pairs import Pace, ProcessTimes, time_pairs
 from pytest_ptq.measure.processes import CONTROL, GO, REFERENCE, to_wire
+from pytest_ptq.runtimes import TORCH, Session, find_runtime
 
 Loader = Callable[[Mapping[str, str]], dict[str, Any]]
 """Paths of stored models by name -> models by name, REFERENCE among them."""
@@ -28,7 +30,7 @@ def main(load: Loader | None = None) -> None:
     told = threading.Event()
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
     try:
-        models = (load or load_models)(job["files"])
+        models = (load or _loader(job))(job["files"])
         _answer(answers, {"ready": True})
         told.wait()
         times = _measure(job, models)
@@ -61,12 +63,41 @@ def _answer(answers: BinaryIO, value: Mapping[str, Any]) -> None:
 
 
 def load_models(files: Mapping[str, str]) -> dict[str, Any]:
-    """The reference, frozen, once more as the control, and every variant."""
-    from pytest_ptq.engine import freeze, load
+    """The reference, once more as the control, and every variant; a float model is frozen."""
+    from pytest_ptq.engine import load
+    from pytest_ptq.engine.freeze import freeze
+    from pytest_ptq.engine.fuse import FusedModule
 
-    models: dict[str, Any] = {REFERENCE: freeze(load(files[REFERENCE])), CONTROL: freeze(load(files[REFERENCE]))}
-    models.update((name, load(path)) for name, path in files.items() if name != REFERENCE)
-    return models
+    def timed(path: str) -> Any:
+        model = load(path)
+        return freeze(model) if isinstance(model, FusedModule) else model
+
+    return {CONTROL: timed(files[REFERENCE]), **{name: timed(path) for name, path in files.items()}}
+
+
+def _loader(job: Mapping[str, Any]) -> Loader:
+    """What loads the models of a job: this engine, or the runtime that it names."""
+    name, threads = job["runtime"], job["threads"]
+    if name == TORCH.name:
+        return load_models
+    runtime = find_runtime(name)
+
+    def load_sessions(files: Mapping[str, str]) -> dict[str, Any]:
+        """One session for each model, and a second one for the reference."""
+        named = {CONTROL: files[REFERENCE], **files}
+        return {name: _Called(runtime.load(path, threads)) for name, path in named.items()}
+
+    return load_sessions
+
+
+class _Called:
+    """A session, called with a tensor as models are."""
+
+    def __init__(self, session: Session) -> None:
+        self._run = session.run
+
+    def __call__(self, x: Any) -> object:
+        return self._run(x.numpy())
 
 
 def _measure(job: Mapping[str, Any], models: dict[str, Any]) -> ProcessTimes:

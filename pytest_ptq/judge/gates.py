@@ -51,6 +51,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     m.LATENCY_RATIO.key: Tolerance(0.10, relative=True),
     m.INT8_MACS.key: Tolerance(0.01),
     m.QDQ_PAIRS.key: Tolerance(0.0),
+    m.INT8_KERNELS.key: Tolerance(0.0),
     # Two runtimes on the same CPU give the same answers each time; room for what lies half-way on another one.
     m.AGREEMENT_FLIPS.key: Tolerance(0.1),
     m.AGREEMENT_STEPS.key: Tolerance(1.0),

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from pytest_ptq.errors import MeasurementError
@@ -137,7 +138,7 @@ class Latency:
         self._gave_up: dict[str, bool] = {}
         self._seed = 0
 
-    def add(self, name: str, model: bytes) -> None:
+    def add(self, name: str, model: bytes | Path) -> None:
         """Make known another int8 model, to be measured when asked for."""
         self._job = replace(self._job, models={**self._job.models, name: model})
 

@@ -39,16 +39,19 @@ class Job:
     """What each process is to do.
 
     Args:
-        models: stored models by name; REFERENCE is what all others are timed against.
+        models: stored models by name, as bytes or as files that outlive the processes; REFERENCE is what all others
+            are timed against.
         shape: of the input.
         threads: threads to compute with.
         pace: how much to measure.
+        runtime: which loads and runs them all: `torch` means this engine.
     """
 
-    models: Mapping[str, bytes] = field(repr=False)
+    models: Mapping[str, bytes | Path] = field(repr=False)
     shape: tuple[int, ...]
     threads: int
     pace: Pace = PACE
+    runtime: str = "torch"
 
 
 def run_processes(
@@ -67,7 +70,8 @@ def run_processes(
     Raises MeasurementError when a process fails, dies or takes too long.
     """
     with contextlib.ExitStack() as stack:
-        files = {name: stack.enter_context(_unnamed_file(content)) for name, content in job.models.items()}
+        stored = {name: content for name, content in job.models.items() if isinstance(content, bytes)}
+        files = {name: stack.enter_context(_unnamed_file(content)) for name, content in stored.items()}
         for start in range(0, len(seeds), at_once):
             with contextlib.ExitStack() as loaded:
                 crew = [
@@ -111,8 +115,10 @@ class Worker:
             # Ctrl-C is for this process, which then ends that one.
             start_new_session=True,
         )
-        paths = {name: f"/proc/self/fd/{file.fileno()}" for name, file in files.items()}
-        plain = {"files": paths, "shape": job.shape, "threads": job.threads, "seed": seed, "pace": asdict(job.pace)}
+        plain = {
+            "files": _paths(job, files), "runtime": job.runtime, "shape": job.shape, "threads": job.threads,
+            "seed": seed, "pace": asdict(job.pace),
+        }  # fmt: skip
         self.send(json.dumps(plain).encode() + b"\n")
 
     def __enter__(self) -> Worker:
@@ -187,6 +193,14 @@ class Worker:
             place="latency",
             remedy="Was it killed for want of memory?" if status is not None and status < 0 else None,
         )
+
+
+def _paths(job: Job, files: Mapping[str, IO[bytes]]) -> dict[str, str]:
+    """Where a process that inherits the descriptors of `files` finds each model."""
+    return {
+        name: f"/proc/self/fd/{files[name].fileno()}" if isinstance(content, bytes) else str(content)
+        for name, content in job.models.items()
+    }
 
 
 def _python_path() -> str:

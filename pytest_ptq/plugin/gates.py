@@ -61,7 +61,7 @@ CLASSIFICATION = _CLASSES | _keys(metrics.AGREEMENT_FLIPS)
 
 ACCURACY = Gate("accuracy", metrics.ACCURACY_DROP, "max_accuracy_drop", 1.0, _CLASSES | _keys(metrics.SQNR))
 SIZE = Gate("size", metrics.SIZE_REDUCTION, "min_size_reduction", 3.5, _keys(metrics.SIZE_FP32, metrics.SIZE_INT8))
-COVERAGE = Gate("coverage", metrics.INT8_MACS, "min_int8_macs", 90.0, _keys(metrics.QDQ_PAIRS))
+COVERAGE = Gate("coverage", metrics.INT8_MACS, "min_int8_macs", 90.0, _keys(metrics.QDQ_PAIRS, metrics.INT8_KERNELS))
 AGREEMENT = Gate(
     "agreement",
     metrics.AGREEMENT_STEPS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pytest_ptq.runner.models import SuiteModels
+
+
+KEPT_BYTES = 1 << 26
+"""Logits of int8 models up to this size are kept, for whoever holds them against those of another runtime."""
 
 
 class Evaluation:
@@ -25,6 +29,7 @@ class Evaluation:
         self._models = models
         self.fp32_logits: tuple[Tensor, Tensor] | None = None
         """Logits (images, classes) and labels (images,), once they are known."""
+        self._int8_logits: dict[str, Tensor] = {}
 
     def compare(self, int8: nn.Module, title: str) -> dict[str, Measurement]:
         """Every accuracy metric of the suite, keyed by metric.
@@ -40,8 +45,38 @@ class Evaluation:
         if not suite.top1:
             return compare_outputs(self._models.fp32, int8, self._batches(title), metrics)
         fp32_logits, logits, labels = self._logits(int8, title)
+        if logits.nbytes <= KEPT_BYTES:
+            self._int8_logits[title] = logits
         own = from_logits(fp32_logits, logits, labels, metrics)
         return {**compare(fp32_logits, logits, labels), **own, **self._class_coverage}
+
+    def kept(self, title: str) -> Tensor | None:
+        """Logits (images, classes) of an int8 model that was compared under `title`; None where they are not kept."""
+        return self._int8_logits.get(title)
+
+    def answers(self, one: nn.Module, other: nn.Module, title: str) -> Iterator[tuple[Any, Any, int]]:
+        """What two models answer to each batch, and how many images it has. Raises DataError."""
+        import torch
+
+        from pytest_ptq.measure.accuracy import forward
+
+        with torch.inference_mode():
+            for number, batch in enumerate(self._batches(title)):
+                images, place = batch[0], f"evaluation batch {number}"
+                yield forward(one, images, place), forward(other, images, place), len(images)
+
+    def images(self, numbers: Sequence[int]) -> Tensor:
+        """The images with these numbers, in the order of evaluation, (N, ...)."""
+        import torch
+
+        found: dict[int, Tensor] = {}
+        start = 0
+        for images, _ in self._models.dataset.evaluation():
+            found.update({n: images[n - start] for n in numbers if start <= n < start + len(images)})
+            start += len(images)
+            if len(found) == len(numbers):
+                break
+        return torch.stack([found[n] for n in numbers])
 
     def _logits(self, int8: nn.Module, title: str) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of fp32 and of int8, and labels. int8 comes first: by then it is known whose logits may be kept."""

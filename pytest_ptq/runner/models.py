@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_ptq.errors import MeasurementError, UnknownNameError
 from pytest_ptq.measure.custom import MetricSource, find
 from pytest_ptq.measure.machine import check_installation
-from pytest_ptq.qconfig import QConfig, get_qconfig
+from pytest_ptq.qconfig import QConfig, get_qconfig, quantization_of
 from pytest_ptq.runner.progress import Progress, silent
 from pytest_ptq.suite import Dataset, Suite, Variant
 
@@ -115,9 +115,10 @@ class SuiteModels:
         return engine.freeze(self.fused)
 
     def quantized(self, qconfig: QConfig) -> QuantizedModule:
-        """The int8 model. All qconfigs of the suite share one calibration pass over the data."""
+        """The int8 model: one for all runtimes. All qconfigs of the suite share one calibration pass over the data."""
         from pytest_ptq.engine import pipeline
 
+        qconfig = quantization_of(qconfig)
         if qconfig not in self._quantized:
             prepared, calibration = self._calibrated(qconfig)
             batches = self.dataset.calibration() if qconfig.reads_batches_again else None

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import PTQError, UnknownNameError
 from pytest_ptq.metrics import LayerError, Measurement
-from pytest_ptq.qconfig import QConfig
+from pytest_ptq.qconfig import RUNTIMES, QConfig
+from pytest_ptq.runner.agreement import AgreementWithTorch
 from pytest_ptq.runner.evaluation import Evaluation
+from pytest_ptq.runner.in_runtime import InRuntime
 from pytest_ptq.runner.in_torch import InTorch
 from pytest_ptq.runner.models import SuiteModels
+from pytest_ptq.runner.place import Place
 
 if TYPE_CHECKING:
     from pytest_ptq.measure.latency import LatencySamples
@@ -42,6 +45,22 @@ class SuiteRun(SuiteModels):
         return InTorch(self, self.evaluation)
 
     @cached_property
+    def _elsewhere(self) -> dict[str, InRuntime]:
+        return {}
+
+    def place(self, qconfig: QConfig) -> Place:
+        """Where the model of a qconfig runs. Raises InstallationError: what runs it is not installed."""
+        if qconfig.runtime == RUNTIMES[0]:
+            return self._in_torch
+        return self.in_runtime(qconfig.runtime)
+
+    def in_runtime(self, runtime: str) -> InRuntime:
+        """The suite's models in a runtime other than torch. Raises InstallationError, UnknownNameError."""
+        if runtime not in self._elsewhere:
+            self._elsewhere[runtime] = InRuntime(self, self.evaluation, runtime)
+        return self._elsewhere[runtime]
+
+    @cached_property
     def _measured(self) -> dict[tuple[str, QConfig], Mapping[str, Measurement]]:
         return {}
 
@@ -49,13 +68,14 @@ class SuiteRun(SuiteModels):
         """What a gate is judged by, and what belongs beside it, keyed by metric.
 
         Args:
-            gate: `accuracy`, `size`, `latency` or `coverage`.
+            gate: `accuracy`, `size`, `latency`, `coverage` or `agreement`.
         """
         table: Mapping[str, Callable[[QConfig], Mapping[str, Measurement]]] = {
-            "accuracy": self._in_torch.accuracy,
-            "size": self._in_torch.size,
+            "accuracy": lambda q: self.place(q).accuracy(q),
+            "size": lambda q: self.place(q).size(q),
             "latency": self._latency_ratio,
-            "coverage": self._in_torch.coverage,
+            "coverage": lambda q: self.place(q).coverage(q),
+            "agreement": self._agreement,
         }
         if gate not in table:
             raise UnknownNameError("gate", gate, table)
@@ -63,15 +83,22 @@ class SuiteRun(SuiteModels):
             self._measured[gate, qconfig] = table[gate](qconfig)
         return self._measured[gate, qconfig]
 
+    def _agreement(self, qconfig: QConfig) -> Mapping[str, Measurement]:
+        place = self.in_runtime(qconfig.runtime)
+        return AgreementWithTorch(self, self.evaluation, place).measure(qconfig)
+
     def latency_samples(self, qconfig: QConfig) -> LatencySamples:
         """fp32 and int8 times at the suite's latency shape, on random input, from several fresh processes."""
-        name = self._in_torch.stored(qconfig)
+        place = self.place(qconfig)
+        name = place.stored(qconfig)
         together = []
         for other in self.timed_together:
-            # A model that cannot be made is the trouble of whoever asks for it.
-            with contextlib.suppress(PTQError):
-                together.append(self._in_torch.stored(other))
-        return self._in_torch.timing.samples(name, together)
+            # What runs elsewhere is timed by itself: thread pools disturb one another.
+            if other.runtime == qconfig.runtime:
+                # A model that cannot be made is the trouble of whoever asks for it.
+                with contextlib.suppress(PTQError):
+                    together.append(place.stored(other))
+        return place.timing.samples(name, together)
 
     def latency_pairs(self, qconfig: QConfig) -> tuple[tuple[float, ...], ...]:
         """int8 / fp32 of each timed pair, one tuple a process: what the ratio with its interval is made of."""
@@ -84,7 +111,7 @@ class SuiteRun(SuiteModels):
 
     def extend_latency(self, qconfig: QConfig) -> bool:
         """Take the second, longer look at a latency that the first left open; False when there is none left."""
-        timing, name = self._in_torch.timing, self._in_torch.stored(qconfig)
+        timing, name = self.place(qconfig).timing, self.place(qconfig).stored(qconfig)
         if not timing.can_extend(name):
             return False
         timing.extend(name)
@@ -126,5 +153,5 @@ class SuiteRun(SuiteModels):
         return self.quantized(qconfig).plan.reduce_range
 
     def save(self, qconfig: QConfig, folder: Path) -> Path:
-        """Write the int8 model that is judged, as `<suite>_<qconfig>.safetensors`."""
-        return self._in_torch.save(qconfig, folder)
+        """Write the file that is judged: `<suite>_<qconfig>.safetensors`, or `.onnx` where another runtime reads it."""
+        return self.place(qconfig).save(qconfig, folder)

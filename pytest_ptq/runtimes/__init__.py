@@ -13,7 +13,18 @@ from pytest_ptq.runtimes.torch import TORCH
 
 RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in (TORCH, ONNXRUNTIME, OPENVINO)}
 
-__all__ = ["RUNTIMES", "Kernel", "KernelCounts", "Runtime", "Session", "find_runtime", "installed_runtimes"]
+__all__ = [
+    "ONNXRUNTIME",
+    "OPENVINO",
+    "RUNTIMES",
+    "TORCH",
+    "Kernel",
+    "KernelCounts",
+    "Runtime",
+    "Session",
+    "find_runtime",
+    "installed_runtimes",
+]
 
 
 def find_runtime(name: str) -> Runtime:

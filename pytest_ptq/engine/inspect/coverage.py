@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class Coverage:
         detours: values that pass from int8 to int8 through fp32.
         fp32_layers: (layer, reason) of what stayed in fp32.
         fp32_parameters: numbers in weights of layers that stayed in fp32.
+        int8_layers: multiply-accumulates of each int8 layer that has any, by its path.
     """
 
     int8_macs: int
@@ -31,6 +33,7 @@ class Coverage:
     detours: int
     fp32_layers: tuple[tuple[str, str], ...]
     fp32_parameters: int
+    int8_layers: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 class _Counter(fx.Interpreter):
@@ -64,12 +67,11 @@ def coverage(fused: FusedModule, quantized: QuantizedModule, x: Tensor) -> Cover
     """Count multiply-accumulates on the float graph for one input batch, and say which run in int8."""
     macs = count_macs(fused, x)
     decisions = quantized.plan.nodes
-    int8 = sum(n for name, n in macs.items() if name in decisions and decisions[name].int8)
+    int8 = {decisions[name].layer: n for name, n in macs.items() if n and name in decisions and decisions[name].int8}
     kept = [node for node in fused.graph.nodes if node.name in decisions and not decisions[node.name].int8]
     tensors = {id(t): t.numel() for node in kept for t in _weights_of(fused, node)}
-    return Coverage(
-        int8, sum(macs.values()), count_detours(quantized), quantized.plan.fp32_layers, sum(tensors.values())
-    )
+    detours, left = count_detours(quantized), sum(tensors.values())
+    return Coverage(sum(int8.values()), sum(macs.values()), detours, quantized.plan.fp32_layers, left, int8)
 
 
 def _weights_of(fused: FusedModule, node: fx.Node) -> list[Tensor]:
