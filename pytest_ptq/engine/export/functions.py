@@ -32,6 +32,33 @@ class _RoundTrip(torch.autograd.Function):
         return g.op("DequantizeLinear", q, *steps)
 
 
+class _Stored(torch.autograd.Function):
+    """float -> the integers, uint8."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, zero_point: int) -> Tensor:
+        return torch.round(x / scale).add_(zero_point).clamp_(0, 255).to(torch.uint8)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, scale: float, zero_point: int) -> Any:
+        return g.op("QuantizeLinear", x, _constant(g, scale, torch.float32), _constant(g, zero_point, torch.uint8))
+
+
+class _Read(torch.autograd.Function):
+    """The integers, uint8, -> float. high: what lies above is cut off before."""
+
+    @staticmethod
+    def forward(ctx: Any, stored: Tensor, scale: float, zero_point: int, high: int) -> Tensor:
+        return stored.float().clamp_(max=high).sub_(zero_point).mul_(scale)
+
+    @staticmethod
+    def symbolic(g: Any, stored: Any, scale: float, zero_point: int, high: int) -> Any:
+        if high < 255:
+            stored = g.op("Clip", stored, _constant(g, 0, torch.uint8), _constant(g, high, torch.uint8))
+        steps = [_constant(g, scale, torch.float32), _constant(g, zero_point, torch.uint8)]
+        return g.op("DequantizeLinear", stored, *steps)
+
+
 class _Dequantize(torch.autograd.Function):
     """Stored integers with one scale for each index of `axis` -> float."""
 
@@ -104,6 +131,18 @@ def round_trip(x: Tensor, q: QParams, low: int = 0, high: int = 255) -> Tensor:
     return y
 
 
+def store(x: Tensor, q: QParams) -> Tensor:
+    """float -> uint8 by `q`, as a tensor of integers that several readers read in their own way."""
+    y: Tensor = _Stored.apply(x, q.scale, q.zero_point)
+    return y
+
+
+def read(stored: Tensor, q: QParams, high: int = 255) -> Tensor:
+    """uint8 -> float by `q`, cut off above the integer `high`."""
+    y: Tensor = _Read.apply(stored, q.scale, q.zero_point, high)
+    return y
+
+
 def dequantize(stored: Tensor, scales: Tensor, axis: int = 0) -> Tensor:
     """int8 or int32 with scales (size of `axis`,) -> float32 of the same shape."""
     y: Tensor = _Dequantize.apply(stored, scales, axis)
@@ -126,7 +165,5 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """A convolution as one node, whose padding may differ between the sides."""
-    y: Tensor = _Convolution.apply(
-        x, weight, bias, tuple(stride), tuple(pads), tuple(dilation), groups
-    )
+    y: Tensor = _Convolution.apply(x, weight, bias, tuple(stride), tuple(pads), tuple(dilation), groups)
     return y

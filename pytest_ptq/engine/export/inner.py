@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pytest_ptq.engine.affine import QParams, choose_qparams
 
+Range = tuple[float, float]
+"""The smallest and the largest number."""
 POINTS = 1 << 16
 """Points at which a function is looked at."""
 FURTHEST = 64.0
@@ -22,12 +24,12 @@ SHARE = 1 / 8
 """Part of a step that cutting off may cost, beside the rounding itself."""
 
 
-def real_range(q: QParams) -> tuple[float, float]:
+def real_range(q: QParams) -> Range:
     """The smallest and the largest number that is stored."""
     return (q.quant_min - q.zero_point) * q.scale, (q.quant_max - q.zero_point) * q.scale
 
 
-def before_activation(function: Callable[[Tensor], Tensor], out: QParams) -> tuple[float, float]:
+def before_activation(function: Callable[[Tensor], Tensor], out: QParams) -> Range:
     """The shortest interval outside of which nothing changes f(x), as `out` stores it, by SHARE of a step or more."""
     low, high = real_range(out)
     reach = FURTHEST + max(-low, high)
@@ -51,14 +53,18 @@ def _last_within(errors: Tensor, tolerance: float) -> int:
     return int(beyond[0]) - 1 if len(beyond) else len(errors) - 1
 
 
-def before_addition(out: QParams, residual: QParams) -> tuple[float, float]:
+def before_addition(out: QParams, residual: QParams) -> Range:
     """What a sum within the output's range and a residual within its own leave to the other summand."""
     low, high = real_range(out)
     least, most = real_range(residual)
     return low - most, high - least
 
 
-def inner_qparams(bounds: tuple[float, float], seen: tuple[float, float] | None = None) -> QParams:
-    """Scale and zero point of an inner range, no wider than what was seen."""
-    low, high = bounds if seen is None else (max(bounds[0], seen[0]), min(bounds[1], seen[1]))
-    return choose_qparams(low, max(high, low))
+def narrowed(bounds: Range, seen: Range | None) -> Range:
+    """No wider than what was seen."""
+    return bounds if seen is None else (max(bounds[0], seen[0]), min(bounds[1], seen[1]))
+
+
+def inner_qparams(bounds: Range) -> QParams:
+    """Scale and zero point of an inner range."""
+    return choose_qparams(bounds[0], max(bounds))

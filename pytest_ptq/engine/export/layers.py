@@ -19,20 +19,26 @@ from pytest_ptq.engine.export.weighted import rounded
 
 
 class Rounded(nn.Module):
-    """A float operation, and the rounding of its int8 layer."""
+    """A float operation, the rounding of its int8 layer, and what moves the result about behind it."""
 
     def __init__(
-        self, compute: Callable[..., Tensor], out: QParams | None, how: Placement, bounds: tuple[int, int] | None = None
+        self,
+        compute: Callable[..., Tensor],
+        out: QParams | None,
+        how: Placement,
+        bounds: tuple[int, int] | None = None,
+        after: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.compute, self.out, self.how = compute, out, how
+        self.compute, self.out, self.how, self.after = compute, out, how, after
         self.low = 0
         if bounds is not None and out is not None:
             self.low, self.out = bounds[0], replace(out, quant_max=bounds[1])
 
     def forward(self, *inputs: Tensor) -> Tensor:
         y = self.compute(*inputs)
-        return y if self.out is None else rounded(y, self.out, self.how, self.low)
+        y = y if self.out is None else rounded(y, self.out, self.how, self.low)
+        return y if self.after is None else self.after(y)
 
 
 class Identity(nn.Module):
@@ -55,14 +61,27 @@ def clamp_twin(layer: q.QuantizedClamp, x: QParams | None, how: Placement) -> nn
 
 
 def mean_twin(layer: q.QuantizedMean, x: QParams | None, how: Placement) -> nn.Module:
-    def compute(v: Tensor) -> Tensor:
-        dims = sorted(d % v.ndim for d in layer.dims)
-        if dims == list(range(2, v.ndim)) and v.ndim in _POOLS:
-            y = _POOLS[v.ndim](v, 1)
-            return y if layer.keepdim else y.flatten(1)
-        return v.mean(dims, layer.keepdim)
+    """Over all of an image it is global average pooling, for which there are int8 kernels."""
 
-    return Rounded(compute, layer.out, how)
+    def compute(v: Tensor) -> Tensor:
+        pool = _POOLS.get(v.ndim) if _dims(layer, v) == list(range(2, v.ndim)) else None
+        return v.mean(_dims(layer, v), True) if pool is None else pool(v, 1)
+
+    def drop(v: Tensor) -> Tensor:
+        dims = _dims(layer, v)
+        return v.flatten(dims[0] - 1) if dims == list(range(dims[0], v.ndim)) and dims[0] else _squeezed(v, dims)
+
+    return Rounded(compute, layer.out, how, after=None if layer.keepdim else drop)
+
+
+def _dims(layer: q.QuantizedMean, v: Tensor) -> list[int]:
+    return sorted(d % v.ndim for d in layer.dims)
+
+
+def _squeezed(v: Tensor, dims: Sequence[int]) -> Tensor:
+    for d in reversed(dims):
+        v = v.squeeze(d)
+    return v
 
 
 _POOLS: Mapping[int, Callable[..., Tensor]] = {

@@ -18,6 +18,7 @@ from pytest_ptq.engine.export.floats import float_twin
 from pytest_ptq.engine.export.observed import observe_sums
 from pytest_ptq.engine.export.placement import placement_for
 from pytest_ptq.engine.export.proto import finished, import_onnx
+from pytest_ptq.engine.export.sizes import fix_sizes
 from pytest_ptq.engine.export.twin import give_quantized_tensors, make_twin
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import StageModule, layer_of
@@ -74,6 +75,7 @@ def export_onnx(
             extra = give_quantized_tensors(twin, model)  # type: ignore[arg-type]
     else:
         twin = float_twin(model)
+    fix_sizes(twin, x)
     content = _traced(twin, x, extra)
     metadata = {"runtime": runtime, "opset": str(OPSET), **_origin(model)}
     try:
