@@ -168,6 +168,39 @@ def test_a_search_goes_on_where_it_was() -> None:
     assert first.evaluations == len(memory.evaluations)
 
 
+class Interrupted(Forgetful):
+    """Ctrl-C comes when it has been told so many things."""
+
+    def __init__(self, told: int) -> None:
+        super().__init__()
+        self.left = told
+
+    def _tell(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def remember_noise(self, layer: str, value: float) -> None:
+        super().remember_noise(layer, value)
+        self._tell()
+
+    def remember_evaluation(self, layers: Sequence[str], found: Mapping[str, Measurement]) -> None:
+        super().remember_evaluation(layers, found)
+        self._tell()
+
+
+@pytest.mark.parametrize("told", [1, 6, DEPTH + 3, DEPTH + 5], ids=["evaluated", "ranking", "doubling", "halving"])
+def test_an_interrupted_search_loses_nothing(told: int) -> None:
+    """Whoever remembers refuses to be told the same twice."""
+    whole, memory = Forgetful(), Interrupted(told)
+    expected = tune(suite_run((2, 9)), QCONFIG, at_least(20.0), whole)
+    with pytest.raises(KeyboardInterrupt):
+        tune(suite_run((2, 9)), QCONFIG, at_least(20.0), memory)
+    assert len(memory.noises) + len(memory.evaluations) == told
+    assert tune(suite_run((2, 9)), QCONFIG, at_least(20.0), memory) == expected
+    assert (memory.noises, memory.evaluations) == (whole.noises, whole.evaluations)
+
+
 def test_the_ranking_is_by_the_noise_of_each_layer_alone() -> None:
     run = suite_run((2, 9))
     assert set(rank(run, QCONFIG, Forgetful())[:2]) == {"4", "18"}

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from engine.nets import images, residual_net, sqnr
 from pytest_ptq import engine
@@ -151,6 +152,9 @@ def test_a_program_calls_one_kernel_a_layer_and_copies_no_more_than_it_must() ->
     assert kinds.count("aten::int_repr") == 1, "one way out, before the classifier"
     assert kinds.count("aten::clone") == 1, "what the second convolution adds is what it reads"
     assert not {"aten::dequantize", "aten::_make_per_tensor_quantized_tensor"} & set(kinds)
+    # quantized::linear takes hundreds of times as long at an input zero point other than 0.
+    assert not [kind for kind in kinds if kind.startswith("quantized::linear")]
+    assert sum(kind.startswith("onednn::qlinear") for kind in kinds) == 1
 
 
 def test_a_program_of_plain_kernels_packs_nothing_when_it_is_called() -> None:
@@ -159,3 +163,23 @@ def test_a_program_of_plain_kernels_packs_nothing_when_it_is_called() -> None:
     assert not [kind for kind in kinds if "prepack" in kind or "reorder" in kind]
     # The third convolution adds a residual that is nobody else's; the second one's is read again behind it.
     assert kinds.count("aten::clone") == 1
+
+
+def allocated(found: deploying.DeployedModule, x: Tensor) -> int:
+    """Bytes that one call asks torch for."""
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        found(x)
+    return sum(max(event.self_cpu_memory_usage, 0) for event in seen.events())
+
+
+def test_a_call_allocates_its_activations_and_nothing_of_its_weights() -> None:
+    """Once the first calls have made what is kept: the same bytes each time, and so many for each image."""
+    found, x = deploy(quantized("residual"), DATA[0][:1]), DATA[0][:1]
+    for _ in range(3):
+        found(x)
+    one = allocated(found, x)
+    assert allocated(found, x) == allocated(found, x) == one
+    integers = 8 * 32 * 32
+    image, pooled = 4 * 3 * 32 * 32, 4 * integers
+    assert one <= image + 5 * integers + pooled + 256, "a copy more than there was"
+    assert allocated(found, DATA[0]) <= 4 * one
