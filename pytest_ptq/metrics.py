@@ -239,7 +239,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Parting:
-    """Where two runtimes part: the first layer in graph order that differs by more than rounding explains.
+    """Where two runtimes part: the first layer in graph order that makes something else of the same inputs.
 
     Args:
         parts_at: its path; `NOWHERE` where none does.
@@ -272,7 +272,7 @@ class Parting:
         return cls(**found) if found else None  # type: ignore[arg-type]  # as `details` wrote them
 
     def __str__(self) -> str:
-        held = f"{self.layers} layers held against torch on {self.images} images"
+        held = f"{self.layers} layers held against torch, each on the same inputs, {self.images} images"
         rounded = f"{self.rounded_percent:.3g} % of a layer's integers differ by one step"
         if self.parts_at == NOWHERE:
             return f"{NOWHERE}: at most {rounded}; {held}"

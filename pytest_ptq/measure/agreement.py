@@ -27,6 +27,7 @@ WORST_IMAGES = 4
 """How many of the images that differ most are kept in mind, to look for the layer on."""
 ROUNDING = 1
 """Steps by which a layer may differ, for what lies half-way goes either way: more is a parting."""
+ROUNDED_TWICE = 2
 
 
 class Agreement:
@@ -147,7 +148,8 @@ class LayerValues:
     Args:
         layer: its path in the user's model.
         kind: its operation.
-        torch, runtime: integers, or floats that hold them, of one shape (N, ...).
+        torch, runtime: integers, or floats that hold them, of one shape (N, ...); those of torch made from the same
+            inputs, so that a difference is the layer's own.
     """
 
     layer: str
@@ -159,21 +161,25 @@ class LayerValues:
 def first_parting(layers: Iterable[LayerValues]) -> Parting:
     """The first of `layers`, given in graph order, in which any integer differs by more than one step.
 
+    One that differs by more than two goes before it: a sum that a runtime rounds on the way to its layer's output is
+    rounded twice, and is not to hide a layer that is wrong.
+
     Raises MeasurementError: no layers, or one whose shapes differ or whose values are no integers.
     """
+    first: Parting | None = None
     compared, rounded, images = 0, 0.0, 0
     for values in layers:
         difference = _apart(values)
         compared, images = compared + 1, max(images, len(difference) if difference.ndim else 1)
-        beyond = int((difference > ROUNDING).sum())
-        if beyond:
-            largest = int(difference.max())
-            return Parting(values.layer, values.kind, beyond, difference.numel(), largest, compared, rounded, images)
-        share = 100 * int((difference > 0).sum()) / max(1, difference.numel())
-        rounded = max(rounded, share)
+        beyond, most = int((difference > ROUNDING).sum()), int(difference.max()) if difference.numel() else 0
+        if beyond and (first is None or most > ROUNDED_TWICE):
+            first = Parting(values.layer, values.kind, beyond, difference.numel(), most, compared, rounded, images)
+        if most > ROUNDED_TWICE:
+            break
+        rounded = max(rounded, 100 * int((difference > 0).sum()) / max(1, difference.numel()))
     if not compared:
         raise MeasurementError("no layer was held against another runtime", remedy="Is anything quantized?")
-    return Parting(NOWHERE, "", 0, 0, 0, compared, rounded, images)
+    return first or Parting(NOWHERE, "", 0, 0, 0, compared, rounded, images)
 
 
 def _apart(values: LayerValues) -> Tensor:

@@ -13,7 +13,7 @@ from pytest_ptq.qconfig import QConfig, quantization_of
 from pytest_ptq.runtimes import find_runtime
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from pytest_ptq.measure.agreement import LayerValues
     from pytest_ptq.runner.evaluation import Evaluation
@@ -89,28 +89,35 @@ class AgreementWithTorch:
         return first_parting(self._layers(qconfig, images))
 
     def _layers(self, qconfig: QConfig, images: Tensor) -> Iterator[LayerValues]:
-        """Every quantized tensor of the model in graph order, in torch and in the runtime."""
-        import torch
-
-        from pytest_ptq.engine.export import quantized_tensors, run_quantized
+        """Every quantized tensor in graph order, as the runtime wrote it and as torch would from the same inputs."""
+        from pytest_ptq.engine.export import quantized_tensors
+        from pytest_ptq.engine.inspect.given import run_on_given
         from pytest_ptq.measure.agreement import LayerValues
 
         quantized = self._models.quantized(qconfig)
         kinds = {decision.layer: decision.op for decision in quantized.plan.nodes.values()}
-        expected, found = run_quantized(quantized, images), self._run_layers(qconfig, images)
-        for (path, q), array in zip(quantized_tensors(quantized).items(), found, strict=True):
-            integers = (torch.from_numpy(array) / q.scale).round() + q.zero_point
-            yield LayerValues(path, kinds.get(path, "quantize"), expected[path], integers)
+        tensors = quantized_tensors(quantized)
+        arrays = zip(tensors.items(), self._run_layers(qconfig, images), strict=True)
+        found = {path: integers(array, q.scale, q.zero_point) for (path, q), array in arrays}
+        expected = run_on_given(quantized, images, found)
+        for path in tensors:
+            yield LayerValues(path, kinds.get(path, "quantize"), expected[path], found[path])
 
     def _run_layers(self, qconfig: QConfig, images: Tensor) -> tuple[Any, ...]:
         from pytest_ptq.engine.export import export_onnx, quantized_tensors
 
-        quantized, example = self._models.quantized(qconfig), self._place.files.example
+        quantized = self._models.quantized(qconfig)
         with tempfile.TemporaryDirectory(prefix="pytest-ptq-") as folder:
-            path = export_onnx(
-                quantized, Path(folder) / "layers.onnx", example, runtime=qconfig.runtime, layer_outputs=True
-            )
+            path = Path(folder) / "layers.onnx"
+            export_onnx(quantized, path, images[:1], runtime=qconfig.runtime, layer_outputs=True)
             session = find_runtime(qconfig.runtime).load(path, self._models.threads)
             answers = session.run(images.contiguous().numpy())
         count = len(quantized_tensors(quantized))
         return tuple(answers)[-count:] if count else ()
+
+
+def integers(array: Any, scale: float, zero_point: int) -> Tensor:
+    """The integers that a runtime wrote, from the floats (N, ...) that they stand for; NaN stays what it is."""
+    import torch
+
+    return (torch.from_numpy(array).double() / scale).round() + zero_point
