@@ -38,7 +38,10 @@ class Rounded(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         y = self.compute(*inputs)
         y = y if self.out is None else rounded(y, self.out, self.how, self.low)
-        return y if self.after is None else self.after(y)
+        if self.after is None:
+            return y
+        y = self.after(y)
+        return y if self.out is None or not self.how.rounds_moves else rounded(y, self.out, self.how)
 
 
 class Identity(nn.Module):

@@ -65,7 +65,7 @@ class FloatWeighted(nn.Module):
         if residual is not None:
             self.inner = inner_qparams(narrowed(before_addition(out, residual), seen))
         elif self.act is not None:
-            bounds = narrowed(before_activation(self.act, out), seen)
+            bounds = before_activation(self.act, out)
             product = PRODUCTS.get(activation)
             inner = self.inner = (product.inner(bounds) if product else None) or inner_qparams(bounds)
             if product is not None:
