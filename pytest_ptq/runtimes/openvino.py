@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +39,8 @@ class OpenVinoSession:
     """One model in OpenVINO, compiled for each shape that it is given: a shape that is known saves a tenth or more."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino
-
         self._threads = threads
-        self._core = openvino.Core()
+        self._core = _core()
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         with told(TITLE, "load", KNOWN):
             self._model = self._core.read_model(str(path))
@@ -78,6 +79,37 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": "f32",
         }
         return self._core.compile_model(model, "CPU", settings)
+
+
+@cache
+def _core() -> Any:
+    """One for the whole process, which is never taken down.
+
+    Its CPU plugin gives the thread that makes it another stack for signals, and gives back the former one when it goes:
+    of several that go in another order than they came, one gives back a stack that is gone, and the next signal ends
+    the process.
+    """
+    with _without_telemetry():
+        import openvino
+    return openvino.Core()
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Let OpenVINO be imported without what it tells a server of each import.
+
+    It does so from a process that it forks: tests are to run offline, and a worker that ends meanwhile would leave that
+    process behind. Where the package that does it cannot be imported, OpenVINO goes without.
+    """
+    name = "openvino_telemetry"
+    if name in sys.modules or "openvino" in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _kernels(operations: list[Any]) -> Iterator[Kernel]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +123,47 @@ def test_an_input_that_the_model_refuses(name: str, tmp_path: Path) -> None:
     with pytest.raises(InferenceError, match="cannot run the model"):
         session.run(images(channels=5))
     assert np.asarray(session.run(images())).shape == (2, 10), "and goes on with the next"
+
+
+SIGNALLED = """
+import signal, sys, time
+import numpy as np
+from pytest_ptq.runtimes import RUNTIMES
+x = np.zeros((1, 3, 8, 8), np.float32)
+first, second = (RUNTIMES["openvino"].load(sys.argv[1], 1) for _ in range(2))
+first.run(x), second.run(x)
+del first  # before the one that came after it
+del second
+told = []
+signal.signal(signal.SIGALRM, lambda *_: told.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+while not told:
+    time.sleep(0.01)
+print("told")
+"""
+
+
+def test_a_signal_finds_its_stack_when_sessions_are_gone(tmp_path: Path) -> None:
+    """A process in which two OpenVINO cores came and went does not survive a signal."""
+    command = [sys.executable, "-c", SIGNALLED, str(float_model(tmp_path / "m.onnx"))]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout.strip()) == (0, "told"), found.stderr
+
+
+QUIET = """
+import os, sys
+forked = []
+os.register_at_fork(before=lambda: forked.append(1))
+from pytest_ptq.runtimes import RUNTIMES
+RUNTIMES["openvino"].load(sys.argv[1], 1)
+import openvino
+openvino.convert_model  # all of it is there
+print(forked, sorted(name for name in sys.modules if name.startswith("openvino_telemetry")))
+"""
+
+
+def test_openvino_is_imported_without_telling_anybody(tmp_path: Path) -> None:
+    """Its import asks a server, from a process that it forks, unless it is kept from it."""
+    command = [sys.executable, "-c", QUIET, str(float_model(tmp_path / "m.onnx"))]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "CI": ""})
+    assert found.stdout.strip() == "[] []", found.stderr
