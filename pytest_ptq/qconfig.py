@@ -94,8 +94,7 @@ class QConfig:
         _check_search(self)
         _check_percentile(self)
         _check_corrections(self)
-        if isinstance(self.fp32_layers, str):  # type: ignore[unreachable]  # users are not all type-checked
-            raise UsageError("fp32_layers is a single string", place=f"qconfig {self.name}", remedy="Give a tuple.")
+        _check_layers(self)
 
 
 def _check(kind: str, value: str, known: tuple[str, ...], name: str) -> None:
@@ -188,6 +187,16 @@ def _check_percentile(qconfig: QConfig) -> None:
     if isinstance(percentile, bool) or not isinstance(percentile, int | float) or not 50 < percentile <= 100:
         remedy = "Give percent above 50 and up to 100, such as 99.99."
         raise UsageError(f"percentile is {percentile!r}", place=place, remedy=remedy)
+
+
+def _check_layers(qconfig: QConfig) -> None:
+    layers, reduced, place = qconfig.fp32_layers, qconfig.reduce_range, f"qconfig {qconfig.name}"
+    if not isinstance(layers, tuple) or not all(isinstance(layer, str) for layer in layers):
+        remedy = 'Give a tuple of module paths, such as ("features.0",).'
+        raise UsageError(f"fp32_layers is {layers!r}", place=place, remedy=remedy)
+    # By identity: 1 is equal to True, and would be another qconfig to whatever compares how they are written.
+    if not (reduced is None or reduced is True or reduced is False):
+        raise UsageError(f"reduce_range is {reduced!r}", place=place, remedy="Give True, False or None.")
 
 
 def _check_corrections(qconfig: QConfig) -> None:

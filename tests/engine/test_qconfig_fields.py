@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,14 @@ def test_presets_quantize(name: str) -> None:
         *(
             ({"activation_observer": "percentile", "percentile": bad}, "percentile is .* Give percent above 50")
             for bad in (50.0, 100.1, -1, float("nan"), "99", True)
+        ),
+        *(
+            ({"fp32_layers": bad}, rf"qconfig q: fp32_layers is {re.escape(repr(bad))}\. Give a tuple of module paths")
+            for bad in ("a", ["a"], None, (1,), ("a", b"b"), {"a"})
+        ),
+        *(
+            ({"reduce_range": bad}, rf"reduce_range is {re.escape(repr(bad))}\. Give True, False or None\.$")
+            for bad in ("yes", 1, 0, [])
         ),
     ],
 )
