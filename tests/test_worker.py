@@ -15,11 +15,13 @@ from torch import nn
 
 from pytest_ptq.engine import freeze, fuse, quantize
 from pytest_ptq.engine.artifact import to_bytes
+from pytest_ptq.engine.export import export_onnx
 from pytest_ptq.errors import MeasurementError, StoreError
 from pytest_ptq.measure.latency import Protocol
 from pytest_ptq.measure.pairs import Pace
 from pytest_ptq.measure.processes import CONTROL, PACKAGE, REFERENCE, Job, run_processes
-from pytest_ptq.timing import Timing
+from pytest_ptq.runtimes import RUNTIMES
+from pytest_ptq.timing import FileTiming, Timing
 
 QUICK = Pace(budget_s=0.0, min_pairs=4, warmup_s=0.0, patience_s=0.0)
 SHAPE = (1, 3, 16, 16)
@@ -142,3 +144,62 @@ def test_a_model_that_cannot_be_stored_is_timed_here_and_judged_by_nobody(monkey
     )
     assert len(found.processes) == 1
     assert not timed.can_extend("int8")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, x = tmp_path_factory.mktemp("exported"), torch.rand(1, *SHAPE[1:])
+    int8 = quantize(net(), [torch.rand(4, *SHAPE[1:])])
+    return {
+        REFERENCE: export_onnx(fuse(net()), folder / "fp32.onnx", x),
+        "int8": export_onnx(int8, folder / "int8.onnx", x),
+    }
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_fresh_process_times_the_files_of_a_runtime(runtime: str, exported: dict[str, Path]) -> None:
+    (found,) = run_processes(Job(exported, SHAPE, 1, QUICK, runtime), [5])
+    assert set(found.pairs) == {CONTROL, "int8"}
+    for pairs in found.pairs.values():
+        assert len(pairs.variant_ms) in (2, 4)
+        assert all(0 < ms < 10_000 for ms in (*pairs.reference_ms, *pairs.variant_ms))
+
+
+@pytest.mark.parametrize(("runtime", "title"), [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")])
+def test_a_runtime_that_fails_in_a_process_is_one_sentence(
+    runtime: str, title: str, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(MeasurementError, match=f"{title} cannot run the model"):
+        list(run_processes(Job(exported, (1, 5, 16, 16), 1, QUICK, runtime), [0]))
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"nonsense")
+    with pytest.raises(MeasurementError, match=f"{title} cannot load the model") as caught:
+        list(run_processes(Job({**exported, "int8": broken}, SHAPE, 1, QUICK, runtime), [0]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_process_may_be_given_an_int8_model_alone() -> None:
+    """What is timed to find the fastest runtime: the model against itself."""
+    int8 = quantize(net(), [torch.rand(4, *SHAPE[1:])])
+    (found,) = run_processes(Job({REFERENCE: to_bytes(int8)}, SHAPE, 1, QUICK), [0])
+    assert set(found.pairs) == {CONTROL}
+
+
+def test_files_of_a_runtime_are_timed_against_its_own_fp32(exported: dict[str, Path]) -> None:
+    asked: list[str] = []
+
+    def fp32() -> Path:
+        asked.append("fp32")
+        return exported[REFERENCE]
+
+    timed = FileTiming(
+        RUNTIMES["onnxruntime"], fp32, SHAPE, 1, lambda items, *_: iter(items), QUICK, Protocol(2, 1)
+    )  # fmt: skip
+    for name in ("int8", "again", "int8"):
+        timed.add(name, lambda: exported["int8"])
+    found = timed.samples("int8", ["int8", "again"])
+    assert len(found.processes) == len(found.control) >= 2
+    assert timed.samples("again").processes != found.processes, "each its own pairs"
+    assert asked == ["fp32"]
+    if timed.can_extend("int8"):  # not where the machine was found crowded
+        assert len(timed.extend("int8").processes) > len(found.processes)

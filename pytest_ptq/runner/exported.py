@@ -66,5 +66,5 @@ class Exported:
     @cached_property
     def _folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="pytest-ptq-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._folder_goes = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder

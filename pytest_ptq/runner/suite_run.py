@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import PTQError, UnknownNameError
 from pytest_ptq.metrics import LayerError, Measurement
-from pytest_ptq.qconfig import RUNTIMES, QConfig
+from pytest_ptq.qconfig import RUNTIMES, QConfig, quantization_of
 from pytest_ptq.runner.agreement import AgreementWithTorch
 from pytest_ptq.runner.evaluation import Evaluation
+from pytest_ptq.runner.fastest import Fastest, find_fastest
 from pytest_ptq.runner.in_runtime import InRuntime
 from pytest_ptq.runner.in_torch import InTorch
 from pytest_ptq.runner.models import SuiteModels
@@ -59,6 +60,21 @@ class SuiteRun(SuiteModels):
         if runtime not in self._elsewhere:
             self._elsewhere[runtime] = InRuntime(self, self.evaluation, runtime)
         return self._elsewhere[runtime]
+
+    def fastest(self, qconfig: QConfig) -> Fastest:
+        """Which runtime the int8 model of a qconfig is fastest in, measured once. Raises PTQError: none runs it."""
+        key = quantization_of(qconfig)
+        if key not in self._fastest:
+            self._fastest[key] = find_fastest(self, lambda runtime: self.in_runtime(runtime).files, key)
+        return self._fastest[key]
+
+    def fastest_ms(self, qconfig: QConfig) -> Mapping[str, float]:
+        """Median milliseconds of the int8 model in each runtime that runs it."""
+        return self.fastest(qconfig).ms
+
+    @cached_property
+    def _fastest(self) -> dict[QConfig, Fastest]:
+        return {}
 
     @cached_property
     def _measured(self) -> dict[tuple[str, QConfig], Mapping[str, Measurement]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pytest_ptq.engine.export.proto import import_onnx
 
-PREFIX, SUFFIX = "stage.", ".weight"
-"""How the exporter calls a layer's weights: `stage.features.0.weight`."""
+SUFFIX = ".weight"
+"""How a layer's weights are called: `features.0.weight`."""
 
 
 def weighted_layers(path: Path) -> Mapping[str, str]:
@@ -39,5 +39,5 @@ def _layers_read(node: Any, sources: Mapping[str, Any], stored: set[str]) -> Ite
     for name in node.input:
         while name in sources and sources[name].op_type in STEPS:
             name = sources[name].input[0]
-        if name in stored and name.startswith(PREFIX) and name.endswith(SUFFIX):
-            yield name.removeprefix(PREFIX).removesuffix(SUFFIX)
+        if name in stored and name.endswith(SUFFIX):
+            yield name.removesuffix(SUFFIX)
