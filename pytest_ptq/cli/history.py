@@ -13,7 +13,7 @@ from pytest_ptq.cli.output import commit, day, interval, json_option, say, say_j
 from pytest_ptq.cli.runs import complete_suite_with_runs, history_option, read_history
 from pytest_ptq.cli.sparkline import sparkline
 from pytest_ptq.errors import UnknownNameError, UsageError
-from pytest_ptq.judge.changes import Change, change_points
+from pytest_ptq.judge.changes import Change, changes_shown
 from pytest_ptq.metrics import METRICS, Metric
 from pytest_ptq.report.printable import printable
 from pytest_ptq.store.history import History
@@ -84,7 +84,7 @@ def find_lines(found: History, suite: str, metric: str | None, qconfig: str, mac
 
 def _line(key: SeriesKey, metric: Metric, points: tuple[Point, ...]) -> Line:
     recent = points[-LOOKED_AT:]
-    return Line(key, metric, recent, change_points([point.value for point in recent]))
+    return Line(key, metric, recent, changes_shown(metric, [point.value for point in recent]))
 
 
 def _metrics(found: History, keys: set[str]) -> Mapping[str, Metric]:

@@ -18,6 +18,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import MeasurementError, UsageError
+from pytest_ptq.metrics import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +71,15 @@ def change_points(values: Sequence[float], *, alpha: float = 0.01) -> tuple[Chan
         Change(here, median(values[last:here]), median(values[here:then]), found[here])
         for last, here, then in zip(ends, ends[1:-1], ends[2:], strict=False)
     )
+
+
+def changes_shown(metric: Metric, values: Sequence[float]) -> tuple[Change, ...]:
+    """The changes in `values` of a metric, but for those too small for its digits: a version string in a file is none.
+
+    Raises MeasurementError for a value that is not finite.
+    """
+    found = change_points(values)
+    return tuple(change for change in found if metric.format(change.before) != metric.format(change.after))
 
 
 def _divide(values: list[float], alpha: float) -> dict[int, float]:

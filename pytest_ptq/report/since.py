@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_ptq import metrics as m
-from pytest_ptq.judge.changes import change_points
+from pytest_ptq.judge.changes import changes_shown
 from pytest_ptq.judge.gates import tolerance_of
 from pytest_ptq.metrics import Metric, Verdict
 from pytest_ptq.report.markdown_text import safe
@@ -65,16 +65,16 @@ class Story:
         return f"{word} since {_commit(self.points[-same])}, {_runs(same)} ago; {was} at {_commit(before)}"
 
     def _changed(self) -> str:
-        """The newest change point: where, and from what to what. A step of this run alone is told as one."""
+        """What it was before, where this run moved it: no change point can tell that yet. Else the newest of these."""
+        if self.moved:
+            before = self.points[-2]
+            return f"was {self._value(before.value)} at {_commit(before)}"
         points = self.points[-LOOKED_AT:]
-        found = change_points([point.value for point in points])
+        found = changes_shown(self.metric, [point.value for point in points])
         if found:
             last = found[-1]
             step = f"{self._value(last.before)} → {self._value(last.after)}"
             return f"{step} at {_commit(points[last.index])} of {points[last.index].time:%Y-%m-%d}"
-        if self.moved:
-            before = self.points[-2]
-            return f"was {self._value(before.value)} at {_commit(before)}"
         return ""
 
     def _value(self, value: float) -> str:

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
+from pytest_ptq import metrics as m
 from pytest_ptq.errors import MeasurementError, UsageError
-from pytest_ptq.judge.changes import Change, best_split, change_points
+from pytest_ptq.judge.changes import Change, best_split, change_points, changes_shown
 
 
 def noise(count: int, seed: int = 0, spread: float = 1.0) -> list[float]:
@@ -125,3 +126,10 @@ def test_a_change_is_plain_numbers() -> None:
     (change,) = change_points([1.0] * 9 + [2.0] * 9)
     assert all(type(value) in (int, float) for value in vars(change).values())
     assert isinstance(change, Change)
+
+
+def test_a_change_below_the_digits_of_a_metric_is_not_shown() -> None:
+    same, other = [3.81057] * 20 + [3.81062] * 20, [3.81057] * 20 + [3.82] * 20
+    assert where(same) == [20]
+    assert changes_shown(m.SIZE_REDUCTION, same) == ()
+    assert [change.index for change in changes_shown(m.SIZE_REDUCTION, other)] == [20]

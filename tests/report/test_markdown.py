@@ -255,6 +255,11 @@ def test_a_change_point_is_told_with_its_commit(row) -> None:  # type: ignore[no
     assert told.endswith("0.11 pp → 2.01 pp at `12cccccccccc` of 2026-02-12")
 
 
+def test_what_this_run_moved_is_not_taken_for_an_older_change(row) -> None:  # type: ignore[no-untyped-def]
+    *older, last = history(row, [0.3] * 10 + [0.1] * 10 + [0.8])
+    assert since(markdown_report(last, older)) == "was 0.10 pp at `19cccccccccc`"
+
+
 def test_other_machines_data_and_later_runs_say_nothing(row) -> None:  # type: ignore[no-untyped-def]
     *older, last = history(row, [0.1, 0.1, 2.0])
     elsewhere = [dataclasses.replace(run, machine={"key": "avx2"}) for run in older]

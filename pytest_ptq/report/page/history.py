@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_ptq import metrics as m
-from pytest_ptq.judge.changes import change_points
+from pytest_ptq.judge.changes import changes_shown
 from pytest_ptq.metrics import Metric, Verdict
 from pytest_ptq.report.page.runs import RowKey, Run, shown, signed
 from pytest_ptq.store.record import RunRecord
@@ -77,7 +77,7 @@ def _shifts(metric: Metric, points: Sequence[Point]) -> tuple[Shift, ...]:
     start = max(0, len(points) - LOOKED_AT)
     return tuple(
         Shift(start + found.index, found.before, found.after, found.p_value, metric.worse(found.after, found.before))
-        for found in change_points([point.value for point in points[start:]])
+        for found in changes_shown(metric, [point.value for point in points[start:]])
     )
 
 
