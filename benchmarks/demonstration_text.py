@@ -44,13 +44,13 @@ def planted(runs: Sequence[RunRecord], found: Sequence[Line]) -> str:
         return "It is not among these runs."
     rows = []
     for line in found:
-        values = _values(line)
-        if at not in _moved(line):
+        here = next((i for i, point in enumerate(line.points) if point.run_id == runs[at].run_id), None)
+        if here not in _moved(runs, line):
             continue
-        metric, told = line.metric, {shift.index: shift for shift in line.shifts}
-        here = told.get(at)
-        said = f"`{_commit(runs[at])}`, p = {here.p_value:.3f}" if here else "not told"
-        rows.append([_name(line), metric.title, metric.format(values[at - 1]), metric.format(values[at]), said])
+        before, now = (line.metric.format(point.value) for point in line.points[here - 1 : here + 1])
+        told = next((shift for shift in line.shifts if shift.index == here), None)
+        said = f"`{_commit(runs[at])}`, p = {told.p_value:.3f}" if told else "not told"
+        rows.append([_name(line), line.metric.title, before, now, said])
     head = f"`{_commit(runs[at])}` “{PLANTED}”, commit {at + 1} of {len(runs)}:"
     return f"{head}\n\n{_markdown(['qconfig', 'metric', 'the run before', 'its run', 'told at'], rows)}"
 
@@ -59,7 +59,7 @@ def every_change(runs: Sequence[RunRecord], found: Sequence[Line]) -> str:
     """For each series in which changes are looked for: how many commits moved it, and what is told of it."""
     rows = []
     for line in found:
-        moved = _moved(line)
+        moved = _moved(runs, line)
         told = [shift.index for shift in line.shifts]
         hit = sum(index in moved for index in told)
         rows.append([_name(line), line.metric.title, len(line.points), len(moved), len(told), hit, len(told) - hit])
@@ -74,7 +74,7 @@ def elsewhere(runs: Sequence[RunRecord], found: Sequence[Line]) -> str:
         f"- {_name(line)}, {line.metric.title}: {_step(line, shift)} at {_quoted(runs, line, shift)}"
         for line in found
         for shift in line.shifts
-        if shift.index not in _moved(line)
+        if shift.index not in _moved(runs, line)
     ]
     return "\n".join(["Elsewhere:", "", *lines_]) if lines_ else ""
 
@@ -96,21 +96,18 @@ def failures(runs: Sequence[RunRecord]) -> str:
     return _markdown(["run", "commit", "qconfig", "gate", "verdict"], rows)
 
 
-def _moved(line: Line) -> set[int]:
-    """The runs whose commit moved the series.
+def _moved(runs: Sequence[RunRecord], line: Line) -> set[int]:
+    """Which of its points are the first after a commit that moved the series.
 
-    What is exact says so itself. A latency never comes out twice: it may have moved where the commit changed which
-    layers are in int8, or how many scales they have.
+    What is exact says so itself. A latency never comes out twice: it may have moved where a commit since the last time
+    changed which layers are in int8, or how many scales they have.
     """
-    if not line.key.metric.startswith(TIMED):
-        values = _values(line)
-        return {i for i in range(1, len(values)) if values[i] != values[i - 1]}
-    made = [state.kernels(line.key.qconfig) for _, state in states()][: len(line.points)]
-    return {i for i in range(1, len(made)) if made[i] != made[i - 1]}
-
-
-def _values(line: Line) -> list[float]:
-    return [point.value for point in line.points]
+    values: list[object] = [point.value for point in line.points]
+    if line.key.metric.startswith(TIMED):
+        kernels = [state.kernels(line.key.qconfig) for _, state in states()]
+        number = {run.run_id: i for i, run in enumerate(runs)}
+        values = [kernels[number[point.run_id]] for point in line.points]
+    return {i for i in range(1, len(values)) if values[i] != values[i - 1]}
 
 
 def _name(line: Line) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -147,14 +148,14 @@ def test_a_run_that_fails_otherwise_than_a_gate_is_an_error(tmp_path: Path) -> N
         team.test("--no-such-option")
 
 
-def series(values: list[float], key: str = m.SQNR.key) -> list[RunRecord]:
-    """A run of each of the first commits, in which one metric of app has that value, well within its limit."""
+def series(values: Sequence[float | None], key: str = m.SQNR.key) -> list[RunRecord]:
+    """A run of each of the first commits, in which one metric of app has that value, if any, well within its limit."""
     runs = []
     for number, value in enumerate(values):
-        found = Measurement(m.METRICS[key], value, value - 0.001, value + 0.001, 5)
-        limit = Limit(found.metric, 1.0 if key == m.LATENCY_RATIO.key else 1e9, "here:1")
-        judged = {key: judge(found, limit)} if key == m.LATENCY_RATIO.key else {}
-        result = QConfigRecord("garments", "embedded", APP, False, {key: found}, judged)
+        found = {} if value is None else {key: Measurement(m.METRICS[key], value, value - 0.001, value + 0.001, 5)}
+        limits = {m.LATENCY_RATIO.key: Limit(m.LATENCY_RATIO, 1.0, "here:1")}
+        judged = {name: judge(measured, limits[name]) for name, measured in found.items() if name in limits}
+        result = QConfigRecord("garments", "embedded", APP, False, found, judged)
         names = {"commit": f"{number:040x}", "commit_subject": COMMITS[number].subject, "run_id": f"{number:012x}"}
         time = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
         runs.append(RunRecord({"key": "here"}, {}, (result,), time=time, **names))
@@ -184,6 +185,13 @@ def test_a_latency_that_no_commit_changed_is_counted_as_elsewhere() -> None:
     # app's layers changed thrice: its first one went to fp32 and came back, and the planted commit took its scales.
     assert re.search(r"\| `app` +\| int8/fp32 latency +\| 60 +\| 3 +\| 1 +\| 0 +\| 1 +\|", text)
     assert f"- `app`, int8/fp32 latency: 0.500 -> 0.600, p = 0.001 at `000000000000` {COMMITS[at].subject}" in text
+
+
+def test_a_latency_that_is_timed_seldom_moves_where_it_is_timed_next() -> None:
+    values = [0.6 if 23 > i >= 19 else 0.5 if i % 4 == 3 else None for i in range(60)]
+    text = demonstration_text.text_of(series(values, m.LATENCY_RATIO.key))
+    # In fp32 for the 20th to the 23rd commit, all of which are timed here, and back at the 24th; planted: the 32nd.
+    assert re.search(r"\| `app` +\| int8/fp32 latency +\| 18 +\| 3 +\|", text)
 
 
 def test_an_exact_value_says_itself_which_commit_moved_it() -> None:
