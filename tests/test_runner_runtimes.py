@@ -1,4 +1,4 @@
-"""SuiteRun where the int8 model runs elsewhere: one quantization, one fp32, and for each runtime its file and kernels."""
+"""SuiteRun where the int8 model runs elsewhere: one quantization, one fp32, and what each runtime makes of its file."""
 
 from __future__ import annotations
 
