@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from pytest_ptq.engine.fuse import FusedModule
 
 ENGINE = Path(__file__).resolve().parent / "engine"
-SETTINGS = ("ATEN_", "DNNL_", "FBGEMM_", "MKL_", "ONEDNN_", "TORCH_")
-"""How the names of environment variables begin that may choose other kernels."""
 
 
 class Fp32Results:
@@ -62,6 +59,7 @@ def computed_by(fused: FusedModule) -> str | None:
     """Hash of a float model and of all that computes it; None for a model that cannot be written down."""
     import torch
 
+    from pytest_ptq.engine import kernels
     from pytest_ptq.engine.artifact import to_bytes
 
     digest = hashlib.sha256()
@@ -76,7 +74,7 @@ def computed_by(fused: FusedModule) -> str | None:
                 [machine.cpu, machine.isa, machine.cores, machine.threads, machine.os, machine.python],
                 [torch.__version__, torch.version.git_version, torch.backends.cpu.get_cpu_capability()],
                 [torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled],
-                sorted((name, value) for name, value in os.environ.items() if name.startswith(SETTINGS)),
+                kernels.settings(),
             ]
         ).encode()
     )

@@ -1,4 +1,4 @@
-"""Statistics kept between runs, by the content of all they follow from: model, data, collector and torch.
+"""Statistics kept between runs, by the content of all they follow from: model, data, collector, torch and CPU.
 
 A file is believed only when everything it was made from is the same, byte for byte, and its checksum holds; any other
 is as good as none, and is replaced. Nothing here can make a run fail: at worst it calibrates.
@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pytest_ptq.engine import artifact
+from pytest_ptq.engine import artifact, kernels
 from pytest_ptq.engine.calibrate import Calibration, Progress, check_batch
 from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.engine.observers import BINS, Statistics
@@ -69,8 +69,10 @@ def _model_key(prepared: PreparedModule) -> str | None:
     except StoreError:  # a layer that only its own class can write down: then there is no telling two models apart
         return None
     observers = [(name, type(observer).__name__) for name, observer in prepared.observers().items()]
-    computes = [COLLECTOR, torch.__version__, torch.backends.cpu.get_cpu_capability()]
-    return hashlib.sha256(stored + json.dumps([computes, observers]).encode()).hexdigest()
+    # Whatever chooses kernels: those of another CPU, or held to older instructions, sum in another order.
+    cpu = [torch.backends.cpu.get_cpu_capability(), dict(torch.cpu.get_capabilities()), kernels.settings()]
+    computes = [COLLECTOR, torch.__version__, *cpu]
+    return hashlib.sha256(stored + json.dumps([computes, observers], sort_keys=True).encode()).hexdigest()
 
 
 class _DataKey:

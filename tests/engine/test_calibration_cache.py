@@ -130,6 +130,32 @@ def test_another_collector_torch_or_processor_does_not_trust_it(
     assert forwards == [4, 2] * 2
 
 
+@pytest.mark.parametrize("name", ["cpu_name", "avx512_vnni", "l2_cache_size"])
+def test_another_model_of_processor_does_not_trust_it(
+    tmp_path: Path, forwards: list[int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Of one capability there are many, for which oneDNN chooses other kernels, or other blocks for their caches."""
+    collect(tmp_path)
+    changed = {**torch.cpu.get_capabilities(), name: "another"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: changed)
+    collect(tmp_path)
+    assert forwards == [4, 2] * 2
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"])
+def test_kernels_held_to_other_instructions_do_not_trust_it(
+    tmp_path: Path, forwards: list[int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    collect(tmp_path)
+    monkeypatch.setenv(name, "AVX2")
+    collect(tmp_path)
+    assert forwards == [4, 2] * 2
+    monkeypatch.setenv("AN_UNRELATED_SETTING", "1")
+    collect(tmp_path)
+    assert forwards == [4, 2] * 2
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -4,6 +4,7 @@ All of them work on plain uint8 and int8 tensors, channels last.
 """
 
 from pytest_ptq.engine.kernels.elementwise import add, channel_lookup, dequantize, lookup, mean, mul, quantize
+from pytest_ptq.engine.kernels.environment import settings
 from pytest_ptq.engine.kernels.onednn import (
     ENGINE,
     FLOAT_ACTIVATIONS,
@@ -75,4 +76,5 @@ __all__ = [
     "quantize",
     "run_with_onednn",
     "saturates_int16",
+    "settings",
 ]
