@@ -100,8 +100,9 @@ def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:
     """Read a model that `save` wrote; its outputs are bit-identical on the same CPU and torch.
 
-    Warns when an int8 model was made for another torch, engine or instruction set, or without reduce_range for a CPU
-    that does not saturate and this one does. Raises StoreError when the file is missing, damaged or not of this kind.
+    Warns when an int8 model was made for another torch, engine or instruction set, or without reduce_range where one of
+    its CPU and this one saturates in int16 and the other does not. Raises StoreError when the file is missing, damaged
+    or not of this kind.
     """
     place = str(path)
     try:
@@ -150,7 +151,7 @@ def _environment(model: QuantizedModule) -> dict[str, Any]:
         return dict(model.made)
     return {
         "torch": torch.__version__, "engine": kernels.ENGINE, "isa": torch.backends.cpu.get_cpu_capability(),
-        "reduce_range": model.plan.reduce_range, "qconfig": model.qconfig.name,
+        "vnni": not kernels.saturates_int16(), "reduce_range": model.plan.reduce_range, "qconfig": model.qconfig.name,
     }  # fmt: skip
 
 
@@ -162,9 +163,17 @@ def _compare_environment(made: dict[str, Any], place: str) -> None:
     other = [f"{made[name]}, here is {value}" for name, value in here.items() if made.get(name, value) != value]
     if other:
         warnings.warn(f"{place} was made with {'; '.join(other)}: it may answer otherwise here", stacklevel=3)
-    if kernels.saturates_int16() and not made.get("reduce_range"):
+    if made.get("reduce_range"):
+        return  # no sum of two products leaves int16: with and without VNNI they are the same
+    if kernels.saturates_int16():
         warnings.warn(
             f"{place} was made without reduce_range, and this CPU's kernels saturate in int16: quantize it again here",
+            stacklevel=3,
+        )
+    elif made.get("vnni") is False:  # older files do not say
+        warnings.warn(
+            f"{place} was made without reduce_range by kernels that saturate in int16, and those here do not: "
+            "it may answer otherwise here",
             stacklevel=3,
         )
 

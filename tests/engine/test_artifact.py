@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -168,8 +169,34 @@ def test_what_it_was_made_with_is_recorded(saved: Path) -> None:
     rewrite(saved, lambda graph: found.update(graph["environment"]))
     assert found == {
         "torch": torch.__version__, "engine": "onednn", "isa": torch.backends.cpu.get_cpu_capability(),
-        "reduce_range": kernels.saturates_int16(), "qconfig": "x86",
+        "vnni": not kernels.saturates_int16(), "reduce_range": kernels.saturates_int16(), "qconfig": "x86",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize("made", [True, False, None])
+def test_a_model_of_kernels_that_saturate_is_told_from_one_of_those_that_do_not(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool, reduced: bool, made: bool | None
+) -> None:
+    """With reduce_range no sum reaches the ends of int16, and both give the same answers; old files do not say."""
+
+    def change(graph: dict[str, Any]) -> None:
+        graph["environment"].update(reduce_range=reduced, vnni=made)
+        if made is None:
+            del graph["environment"]["vnni"]
+
+    rewrite(saved, change)
+    monkeypatch.setattr(kernels, "saturates_int16", lambda: not vnni)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        engine.load(saved)
+    expected = []
+    if not reduced and not vnni:
+        expected = ["made without reduce_range, and this CPU's kernels saturate in int16"]
+    elif not reduced and made is False:
+        expected = ["made without reduce_range by kernels that saturate in int16, and those here do not"]
+    assert [part in str(w.message) for w, part in zip(caught, expected, strict=True)] == [True] * len(expected)
 
 
 @pytest.mark.parametrize(("name", "other"), [("isa", "AVX2000"), ("engine", "fbgemm")])
