@@ -182,6 +182,31 @@ def test_paper_is_white_and_without_controls(page):
     assert len(page.pdf(format="A4", print_background=True)) > 10_000
 
 
+OVERLAPS = """plot => {
+  const boxes = [...plot.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect());
+  const frame = plot.getBoundingClientRect();
+  const clipped = boxes.filter((box) => box.left < frame.left - 1 || box.right > frame.right + 1).length;
+  const covers = (a, b) => a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+  return clipped + boxes.filter((a, i) => boxes.slice(i + 1).some((b) => a.width && b.width && covers(a, b))).length;
+}"""
+
+
+def test_names_in_charts_stand_clear_of_one_another(window, tmp_path):
+    """Four qconfigs that change one run after the other, the first at the third run, and models far apart."""
+    found = []
+    for run in range(24):
+        drops = {f"q{i}": 0.1 if run < 2 + 2 * i else 0.6 for i in range(4)}
+        found.append(run_of(run, [result("net", name, run, drop=drop) for name, drop in drops.items()]))
+    path = tmp_path / "names.html"
+    path.write_text(html_report(found), encoding="utf-8")
+    page = window.open(path)
+    figure = page.locator(f'figure.history[data-metric="{m.ACCURACY_DROP.key}"]')
+    for run in (2, 4, 6, 8):
+        assert figure.locator("svg text", has_text=found[run].commit[:10]).count() == 1
+    for plot in (figure.locator(".plot"), page.locator("#pareto .plot").first):
+        assert plot.evaluate(OVERLAPS) == 0
+
+
 HOSTILE = (
     "</script><script>document.title='hacked'</script>"
     "<img src=x onerror=\"document.title='hacked'\">{{7*7}}\x1b[31m\u202e'\""

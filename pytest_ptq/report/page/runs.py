@@ -97,7 +97,8 @@ def signed(text: str) -> str:
 
 
 def shown(metric: Metric, value: float) -> str:
-    """The value with its unit, as a person reads it: bytes as MiB."""
+    """The value with its unit, as a person reads it: bytes as MiB, and a minus sign as wide as a plus."""
     if metric.unit == "B" and abs(value) >= MIB:
         return f"{value / MIB:.2f} MiB"
-    return printable(metric.format(value))
+    text = printable(metric.format(value))
+    return MINUS + text[1:] if text.startswith("-") else text

@@ -33,6 +33,11 @@ def _params(**values: Any) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
+def _beside(pixels: int) -> Spec:
+    """Of a text: on the side of its place that the script chose, 1 for the right and -1 for the left."""
+    return {"align": {"expr": "datum.side > 0 ? 'left' : 'right'"}, "dx": {"expr": f"{pixels} * datum.side"}}
+
+
 INK = {"field": "ink", "type": "nominal", "scale": None}
 """Colour of a qconfig or a suite, put into the data by the script."""
 INKED: Spec = {"color": _color("ink")}
@@ -95,8 +100,8 @@ def history() -> Spec:
     }
     commits: Spec = {
         "data": {"name": "changes"},
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dx": -4, "dy": -4, "fontSize": 10,
-                 "font": "ui-monospace, monospace"},
+        "mark": {"type": "text", **_beside(4), "baseline": "bottom", "dy": {"expr": "-4 - 12 * datum.row"},
+                 "fontSize": 10, "font": "ui-monospace, monospace"},
         "encoding": {"y": {"value": {"expr": "height"}}, "text": {"field": "commit", "type": "nominal"}, "color": INK},
     }  # fmt: skip
     return {
@@ -145,7 +150,7 @@ def scatter(log: bool) -> Spec:
     name: Spec = {
         "data": {"name": "points"},
         "transform": [{"filter": "datum.label"}],
-        "mark": {"type": "text", "align": "left", "dx": 9, "dy": -7, "fontSize": 11, "limit": 180, **INKED},
+        "mark": {"type": "text", **_beside(9), "dy": -7, "fontSize": 11, "limit": 180, **INKED},
         "encoding": {"text": {"field": "name", "type": "nominal"}},
     }  # fmt: skip
     front: Spec = {

@@ -6,6 +6,8 @@ const SHAPES = { P: "circle", F: "cross", I: "diamond", N: "triangle-up", X: "sq
 const INTERVALS_UP_TO = 3; // lines
 const DOTS_UP_TO = 150; // runs; of more, only those that are no pass have a dot
 const AXIS = 40; // pixels below a chart
+const CHARACTER = 6.2; // pixels, of a commit
+const COMMIT_ROWS = 6;
 const COLOURS = 8;
 
 const rankOf = (select) => {
@@ -90,15 +92,33 @@ function breakLines(points) {
   }
 }
 
+// Commits stand beside their change points, one above the other where they would cover one another.
+function placeCommits(changes, runs, width) {
+  const step = (width - 55) / runs;
+  const ends = [];
+  for (const change of changes.sort((a, b) => a.x - b.x)) {
+    const room = change.commit ? change.commit.length * CHARACTER + 8 : 0;
+    const at = (change.x + 0.5) * step;
+    change.side = at < room ? 1 : -1;
+    const from = change.side > 0 ? at : at - room;
+    const free = ends.findIndex((end) => end <= from);
+    change.row = free < 0 ? ends.length : free;
+    if (change.row >= COMMIT_ROWS) change.commit = "";
+    else if (room) ends[change.row] = from + room;
+  }
+}
+
 // Names of what lies on the front, as far as they do not cover one another.
 function labelSpots(spots) {
   const spread = (values) => Math.max(...values) - Math.min(...values) || 1;
   const xs = spread(spots.map((s) => Math.log(s.ms)));
+  const fastest = Math.min(...spots.map((s) => s.ms));
   const ys = spread(spots.map((s) => s.top1));
   const labelled = [];
   for (const spot of spots.filter((s) => s.front).sort((a, b) => b.top1 - a.top1)) {
     const free = labelled.every((l) => Math.abs(Math.log(l.ms / spot.ms)) / xs > 0.2 || Math.abs(l.top1 - spot.top1) / ys > 0.07);
     spot.label = free ? spot.name : "";
+    spot.side = Math.log(spot.ms / fastest) / xs > 0.7 ? -1 : 1;
     if (free) labelled.push(spot);
   }
 }
@@ -124,6 +144,7 @@ const BUILD = {
     spec.encoding.x.axis.values = Object.keys(labels).map(Number);
     spec.encoding.x.scale.domain = [-0.5, runs.length - 0.5];
     spec.params.find((p) => p.name === "labels").value = labels;
+    placeCommits(changes, runs.length, width);
     const stretches = bands(runs);
     for (const stretch of stretches) {
       const room = Math.floor((((stretch.to - stretch.from) / runs.length) * (width - 40)) / 5.6);
