@@ -11,22 +11,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_ptq.errors import BaselineError
+from pytest_ptq.measure.machine import Machine
 from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
+from pytest_ptq.plugin.fastest import waits
 from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.options import Settings, Update
 from pytest_ptq.plugin.results import GateResult
 from pytest_ptq.plugin.selection import Selection
-from pytest_ptq.qconfig import QConfig
+from pytest_ptq.qconfig import RUNTIMES, QConfig
 from pytest_ptq.store.baseline_format import SCHEMA
 from pytest_ptq.store.baseline_upgrade import NOTES
 from pytest_ptq.store.baselines import Baselines, baseline_path, shown
 from pytest_ptq.store.diff import changes
-from pytest_ptq.store.provenance import Provenance, provenance
+from pytest_ptq.store.provenance import Provenance, named_versions, provenance, versions
 from pytest_ptq.store.update import update_file
 from pytest_ptq.suite import packaged_baselines
 
 DEFAULT = "a default that this run writes"
 """Behind the file's name, where the limit does not stand in it yet."""
+
+JUDGED = "judged"
+
+
+def is_written(limit: Limit) -> bool:
+    """Whether somebody wrote a limit down: not so one that this run is going to write."""
+    return not limit.source.endswith(DEFAULT)
+
 
 REVIEW = "default limits, written by --ptq-update-baseline: review them, then take this comment out"
 
@@ -37,18 +47,18 @@ class Book:
     Args:
         root: pytest's root folder, whose `baselines/` is the default place.
         settings: which folder, and whether to update.
-        machine_key: whose records count.
+        machine: whose records count, by the key that it has for the runtime of what was measured.
         metrics: keys that a limit may have.
     """
 
     def __init__(
-        self, root: Path, settings: Settings, machine_key: str, metrics: Collection[str] = tuple(METRICS)
+        self, root: Path, settings: Settings, machine: Machine, metrics: Collection[str] = tuple(METRICS)
     ) -> None:
         self._folder = settings.baseline_dir or root / "baselines"
         self._fallback = packaged_baselines() if settings.baseline_dir is None else None
         self._root = root
         self._update = settings.update
-        self._machine_key = machine_key
+        self._machine = machine
         self._metrics = metrics
         self._read: dict[str, Baselines] = {}
 
@@ -75,7 +85,7 @@ class Book:
         if self._update is Update.ALL:
             return None
         baselines = self._baselines(selection.suite.name)
-        return baselines.recorded(selection.kind, self._machine_key, qconfig.name, metric)
+        return baselines.recorded(selection.kind, self._machine.key_for(qconfig.runtime), qconfig.name, metric)
 
     def tolerance(self, selection: Selection, metric: Metric) -> float | None:
         """Drift that the file allows for the metric; None leaves it to the metric's own."""
@@ -106,13 +116,15 @@ class Book:
         return lines, problems
 
     def drift(self, selection: Selection) -> str:
-        """For the header: whether drift will be judged, and if not, on which machines it would be."""
+        """For the header: whether drift will be judged, and if not, on which machines it would be; by runtime."""
         if self._update is Update.ALL:
             return "not judged (recorded anew)"
         keys = self._baselines(selection.suite.name).machine_keys(selection.kind)
-        if self._machine_key in keys:
-            return "judged"
-        return f"not judged (recorded {'on ' + ', '.join(keys) if keys else 'on no machine'})"
+        runtimes = dict.fromkeys(q.runtime for q in selection.qconfigs if not waits(q)) or {RUNTIMES[0]: None}
+        found = {runtime: _drift(runtime, self._machine.key_for(runtime), keys) for runtime in runtimes}
+        if list(found) == [RUNTIMES[0]] or set(found.values()) == {JUDGED}:
+            return next(iter(found.values()))
+        return "; ".join(f"{runtime}: {said}" for runtime, said in found.items())
 
     def current(self, suite: str) -> Baselines:
         """The baselines as they are on disk now. Raises BaselineError."""
@@ -148,8 +160,8 @@ class Book:
         if not done.wrote:
             return [f"baseline {name} says so already: nothing to write"]
         lines = [f"baseline {NOTES[step]}" for step in range(done.before.schema, SCHEMA)]
-        for (data, qconfig), found in _grouped(results).items():
-            lines += changes(done.before, done.after, data, self._machine_key, qconfig, found)
+        for (data, qconfig, runtime), found in _grouped(results).items():
+            lines += changes(done.before, done.after, data, self._machine.key_for(runtime), qconfig, found)
         return [*lines, f"baseline written to {name}"]
 
     def _changed(self, before: Baselines, result: GateResult, origin: Provenance) -> Baselines:
@@ -164,18 +176,29 @@ class Book:
         }
         if self._writes_missing and missing:
             after = before.with_limits(found.data, found.qconfig, missing, REVIEW)
-        entry = (found.data, self._machine_key, found.qconfig)
+        entry = (found.data, self._machine.key_for(found.runtime), found.qconfig)
+        if found.runtime != RUNTIMES[0]:
+            origin = replace(origin, versions=named_versions(versions([found.runtime]), found.runtime))
         measurements = list(found.measurements.values())
         if self._update is Update.NEW:
             measurements = [m for m in measurements if before.recorded(*entry, m.metric) is None]
         return after.with_recorded(*entry, measurements, origin) if measurements else after
 
 
-def _grouped(results: Iterable[GateResult]) -> dict[tuple[str, str], list[Metric]]:
-    """What was measured of each qconfig on each kind of data."""
-    found: dict[tuple[str, str], list[Metric]] = {}
+def _drift(runtime: str, key: str, recorded: Collection[str]) -> str:
+    """Where nothing is recorded for the key, it tells the machines that something is recorded on in that runtime."""
+    if key in recorded:
+        return JUDGED
+    named = {other: next((name for name in RUNTIMES[1:] if f"/{name}/" in other), RUNTIMES[0]) for other in recorded}
+    others = [other for other, where in named.items() if where == runtime]
+    return f"not judged (recorded on {', '.join(others) or 'no machine'})"
+
+
+def _grouped(results: Iterable[GateResult]) -> dict[tuple[str, str, str], list[Metric]]:
+    """What was measured of each qconfig on each kind of data, in its runtime."""
+    found: dict[tuple[str, str, str], list[Metric]] = {}
     for result in results:
-        metrics = found.setdefault((result.record.data, result.record.qconfig), [])
+        metrics = found.setdefault((result.record.data, result.record.qconfig, result.record.runtime), [])
         metrics += [measurement.metric for measurement in result.record.measurements.values()]
     return found
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 
-from pytest_ptq.errors import UnknownNameError, UsageError
+from pytest_ptq.errors import MeasurementError, UnknownNameError, UsageError
 from pytest_ptq.judge.gates import overall
 from pytest_ptq.metrics import LATENCY_RATIO, Judgement, LayerError, Limit, Measurement, Verdict
+from pytest_ptq.plugin.baseline import is_written
+from pytest_ptq.plugin.fastest import placement, settled
 from pytest_ptq.plugin.gates import ACCURACY, GATES, LATENCY, Gate, gate_of
 from pytest_ptq.plugin.judging import Terms
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import LatencyMode, Layers
-from pytest_ptq.plugin.own import own_selection
+from pytest_ptq.plugin.own import given_int8, own_selection
 from pytest_ptq.plugin.reproduce import reproduce
 from pytest_ptq.plugin.results import GateResult, verdict_fails
 from pytest_ptq.plugin.selection import Selection
@@ -23,6 +25,7 @@ from pytest_ptq.plugin.workers import item_id
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.report.failure import failure_text
 from pytest_ptq.report.printable import printable
+from pytest_ptq.report.where import told
 from pytest_ptq.store.record import QConfigRecord
 
 if TYPE_CHECKING:
@@ -65,6 +68,17 @@ class Check:
         latency_shape: tuple[int, ...] | None = None,
     ) -> Mapping[str, Judgement]: ...
 
+    @overload
+    def __call__(
+        self,
+        subject: nn.Module,
+        /,
+        *,
+        int8: object,
+        evaluation: Loader | None = None,
+        latency_shape: tuple[int, ...] | None = None,
+    ) -> Mapping[str, Judgement]: ...
+
     def __call__(
         self,
         subject: nn.Module | str | None = None,
@@ -73,6 +87,7 @@ class Check:
         calibration: Loader | None = None,
         evaluation: Loader | None = None,
         latency_shape: tuple[int, ...] | None = None,
+        int8: object = None,
     ) -> Mapping[str, Judgement]:
         """Measure, judge, and fail the test unless every gate passes. Returns the judgements by gate name.
 
@@ -92,7 +107,10 @@ class Check:
             evaluation: pairs of input and int64 labels (N,), in the same forms; needed for the accuracy gate. With
                 `metrics` and without a limit on top-1, the targets are what those metrics take.
             latency_shape: shape of the input that latency is measured with; default: one image of the first
-                calibration batch.
+                calibration batch, or else evaluation batch.
+            int8: an int8 model that is there already, to be judged in place of one made here, without calibration: a
+                path (`.onnx`, `.xml`, `.pt2`, `.pt`) relative to the test's file, `OnnxFile(...)` and its like, a
+                module in eval mode, or a function that returns one.
 
         Raises:
             PTQError: whatever makes measuring impossible; shown as one sentence.
@@ -105,6 +123,8 @@ class Check:
                     "ptq_check needs a model here", place=self._place, remedy="The test is about no suite."
                 )
             return self._check(self._selection, self._session.run(self._selection), self._gates(subject))
+        if int8 is not None:
+            self.qconfig = given_int8(int8, self._node.path.parent, self._marker, self._place)
         selection = own_selection(
             item_id(self._node), self.qconfig, subject, calibration, evaluation, latency_shape, self._marker
         )
@@ -118,6 +138,7 @@ class Check:
         if self._selection is None:
             raise UsageError("latency samples belong to a suite", place=self._place)
         run = self._session.run(self._selection)
+        self.qconfig = settled(self._session, self._selection, run, self.qconfig)
         self._settle(self._selection, run, LATENCY)
         return run.latency_samples(self.qconfig), run.measure(LATENCY.name, self.qconfig)[LATENCY_RATIO.key]
 
@@ -160,6 +181,14 @@ class Check:
 
     def _check(self, selection: Selection, run: SuiteRun, gates: list[Gate]) -> Mapping[str, Judgement]:
         results: list[GateResult] = []
+        self.qconfig = settled(self._session, selection, run, self.qconfig)
+        gates = [gate for gate in gates if gate.asks(self.qconfig)]
+        unknown = [why for gate in gates if (why := self._unknown(selection, run, gate)) is not None]
+        gates = [gate for gate in gates if run.unknown(gate.name, self.qconfig) is None]
+        if unknown and not gates:
+            pytest.skip("; ".join(unknown))
+        if not gates:
+            pytest.skip(f"{self.qconfig.name} runs in {self.qconfig.runtime}, of which there is nothing to ask here")
         for gate in gates:
             result = self._measure_and_judge(selection, run, gate)
             # At once: what one gate found is not lost when the next one cannot be measured.
@@ -172,6 +201,18 @@ class Check:
         if known:
             pytest.xfail(printable("; ".join(judgement.reason for judgement in known)))
         return {result.gate: next(iter(result.record.judgements.values())) for result in results}
+
+    def _unknown(self, selection: Selection, run: SuiteRun, gate: Gate) -> str | None:
+        """Why a gate has no answer; None where it has one. Raises MeasurementError where a limit asks for it."""
+        why = run.unknown(gate.name, self.qconfig)
+        if why is None:
+            return None
+        limit = next((found for found in self._terms(selection).limits(gate).values() if is_written(found)), None)
+        if limit is not None or self._session.settings.strict:
+            place = limit.source if limit is not None else "--ptq-strict"
+            remedy = "Take the limit out, or bring the model as a file." if limit else "Bring the model as a file."
+            raise MeasurementError(why, place=place, remedy=remedy)
+        return why
 
     def _measure_and_judge(self, selection: Selection, run: SuiteRun, gate: Gate) -> GateResult:
         measurements, judgements = self._settle(selection, run, gate)
@@ -186,6 +227,7 @@ class Check:
             fp32_layers=tuple(run.fp32_layers(self.qconfig)),
             worst_layers=self._layers(run, gate, judgements),
             pairs=run.latency_pairs(self.qconfig) if gate is LATENCY else (),
+            **placement(self._session, run, self.qconfig),
         )
         return GateResult(gate.name, record, selection.path is not None, item_id(self._node))
 
@@ -242,7 +284,8 @@ class Check:
                 suite=record.suite,
                 qconfig=record.qconfig,
                 data=record.data,
-                machine_key=self._session.machine.key if result.from_suite else "",
+                machine_key=self._session.machine.key_for(record.runtime) if result.from_suite else "",
+                runtime=told(record),
                 baseline=str(self._session.book.path(record.suite)) if result.from_suite else "",
                 measurements=record.measurements,
                 layers=record.worst_layers,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-GATES = ("accuracy", "size", "coverage", "latency")
+GATES = ("accuracy", "size", "coverage", "agreement", "latency")
 ISAS = ("avx2", "avx_vnni", "avx512", "avx512_vnni")
 """What `plugin.gates` and `plugin.isa` know, by name."""
 
@@ -34,6 +34,12 @@ OPTIONS = (
     Option("weights", "state dict (safetensors, or a checkpoint without pickled code) instead of the suite's", "FILE"),
     Option("metrics", f"which gates run: {','.join(GATES)} (default: all)", "GATE[,GATE]"),
     Option("threads", "threads that latency is measured with", "N", "int"),
+    Option(
+        "runtime",
+        "where the int8 models run: torch (default), onnxruntime and openvino (extras of the same names), all of them, "
+        "or fastest: whichever is measured to be; separated by commas",
+        "NAME[,NAME]",
+    ),
     Option("latency", "gate: measure and judge (default); report: measure only; off: skip", "gate|report|off"),
     Option(
         "update-baseline",

@@ -10,13 +10,13 @@ from functools import partial
 import pytest
 
 from pytest_ptq.errors import PTQError
+from pytest_ptq.plugin.fastest import waits
 from pytest_ptq.plugin.gates import CLASSIFICATION, GATES, LATENCY
 from pytest_ptq.plugin.options import LatencyMode, project_root
 from pytest_ptq.plugin.report_files import write_reports
 from pytest_ptq.plugin.results import GateResult, merge
-from pytest_ptq.plugin.selection import Selection, search_folders
+from pytest_ptq.plugin.selection import Selection, placed, search_folders
 from pytest_ptq.plugin.session import PTQSession
-from pytest_ptq.qconfig import QConfig
 from pytest_ptq.store.audit import Known, audit, orphans
 from pytest_ptq.store.export import export_record
 from pytest_ptq.store.history import write_record
@@ -66,7 +66,7 @@ def run_record(session: PTQSession) -> RunRecord:
     names = commit_names(root) if commit else CommitNames()
     return RunRecord(
         machine={**asdict(machine), "key": machine.key, **_held(session)},
-        versions=versions(),
+        versions=versions(dict.fromkeys(result.record.runtime for result in session.results)),
         results=merge(session.results),
         commit=commit,
         time=session.started,
@@ -102,14 +102,18 @@ def _known(session: PTQSession, selection: Selection, results: Iterable[GateResu
         if gate is not None and (gate is not LATENCY or settings.latency is LatencyMode.GATE)
     ]
     records = [result.record for result in results if result.record.data == selection.kind]
+    keys = {record.qconfig: record.machine_key for record in records if record.machine_key}
+    # All that the suite declares: what --ptq-qconfig leaves out is not gone.
+    declared = [q for q in placed(selection.suite, settings) if not waits(q) or q.name in keys]
     return Known(
         kinds=tuple(selection.suite.variants),
-        # All that the suite declares: what --ptq-qconfig leaves out is not gone.
-        qconfigs=[qconfig.name for qconfig in selection.suite.qconfigs if isinstance(qconfig, QConfig)],
+        qconfigs=[qconfig.name for qconfig in declared],
         data=selection.kind,
         machine_key=session.machine.key,
         metrics=[g.metric for g in judges if selection.suite.top1 or g.metric.key not in CLASSIFICATION],
         judged={(record.qconfig, key) for record in records for key in record.judgements},
+        keys={**{q.name: session.machine.key_for(q.runtime) for q in declared if not waits(q)}, **keys},
+        unasked={(q.name, gate.metric.key) for q in declared for gate in judges if not gate.asks(q)},
     )
 
 

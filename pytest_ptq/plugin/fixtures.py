@@ -10,6 +10,7 @@ import pytest
 from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import Machine
 from pytest_ptq.plugin.check import Check
+from pytest_ptq.plugin.fastest import settled
 from pytest_ptq.plugin.marker import Marker, read_marker
 from pytest_ptq.plugin.parametrize import qconfigs_of, selections_of
 from pytest_ptq.plugin.selection import Selection
@@ -88,10 +89,14 @@ def ptq_quantized(_ptq_run: SuiteRun, ptq_qconfig: QConfig) -> nn.Module:
 
 
 @pytest.fixture
-def ptq_latency(request: pytest.FixtureRequest, _ptq_run: SuiteRun, ptq_qconfig: QConfig) -> LatencySamples:
+def ptq_latency(
+    request: pytest.FixtureRequest, _ptq_selection: Selection | None, _ptq_run: SuiteRun, ptq_qconfig: QConfig
+) -> LatencySamples:
     """Interleaved fp32 and int8 latency samples of the suite, in ms, measured once and shared with the gate."""
-    session_of(request.config).refuse_latency_beside_others()
-    return _ptq_run.latency_samples(ptq_qconfig)
+    session = session_of(request.config)
+    session.refuse_latency_beside_others()
+    assert _ptq_selection is not None  # without one there is no run
+    return _ptq_run.latency_samples(settled(session, _ptq_selection, _ptq_run, ptq_qconfig))
 
 
 @pytest.fixture

@@ -13,13 +13,26 @@ from pytest_ptq.errors import MeasurementError, UsageError
 from pytest_ptq.judge.expected import Expected, expect_failure
 from pytest_ptq.judge.gates import TOLERANCES, judge, judge_drift
 from pytest_ptq.measure.custom import MetricSource, find
-from pytest_ptq.metrics import QDQ_PAIRS, Judgement, Limit, Measurement, Metric
+from pytest_ptq.metrics import (
+    CALIBRATION_CLASSES,
+    INT8_MACS,
+    INT8_SHARE,
+    QDQ_PAIRS,
+    Judgement,
+    Limit,
+    Measurement,
+    Metric,
+)
+from pytest_ptq.own_int8 import OwnInt8
 from pytest_ptq.plugin.baseline import Book
 from pytest_ptq.plugin.gates import ACCURACY, CLASSIFICATION, COVERAGE, Gate, gate_of
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
 
+OF_QCONFIGS = frozenset({INT8_MACS.key, QDQ_PAIRS.key, CALIBRATION_CLASSES.key})
+OF_OWN_INT8 = frozenset({INT8_SHARE.key})
+"""What is measured of models that were quantized here only, and only of those that somebody else brings."""
 NO_DETOURS = "the coverage gate itself"
 """Where the limit on needless conversions stands unless somebody writes down another one."""
 
@@ -54,7 +67,7 @@ class Terms:
             limit = self._limit(metric, default)
             if limit is not None:
                 found[metric.key] = limit
-        if gate is COVERAGE:
+        if gate is COVERAGE and not isinstance(self.qconfig, OwnInt8):
             found.setdefault(QDQ_PAIRS.key, Limit(QDQ_PAIRS, 0, NO_DETOURS))
         self._refuse_idle(limit for key, limit in found.items() if self._is_unmeasured(key))
         return found
@@ -98,7 +111,8 @@ class Terms:
         A model without a file is judged by what its marker says: one limit is enough.
         """
         said_otherwise = self.book is None and bool(limits)
-        required = [] if said_otherwise or self._is_unmeasured(gate.metric.key) else [gate.metric.key]
+        needed = [gate.metric.key, *(key for key, _ in gate.further)]
+        required = [] if said_otherwise else [key for key in needed if not self._is_unmeasured(key)]
         for source in self._declared if gate is ACCURACY else ():
             limited = [metric.key for metric in source.derived if metric.key in limits]
             required += limited or [source.loss.key]
@@ -135,7 +149,12 @@ class Terms:
         return (metric for key, metric in self.tables.known_metrics.items() if gate_of(key) is gate)
 
     def _is_unmeasured(self, key: str) -> bool:
-        """Whether the suite does not even try: top-1 where labels are no classes, a metric that it does not name."""
+        """Whether the suite does not even try: top-1 where labels are no classes, a metric that it does not name.
+
+        Of a model that somebody else made, kernels are counted, for nobody knows what each of them multiplies.
+        """
+        if key in (OF_QCONFIGS if isinstance(self.qconfig, OwnInt8) else OF_OWN_INT8):
+            return True
         if key in CLASSIFICATION:
             return not self.selection.suite.top1
         derived = {metric.key for source in self._declared for metric in source.derived}

@@ -29,7 +29,14 @@ def item_properties(results: Sequence[GateResult], machine_key: str) -> list[Pro
     `error` when anything could not be measured. Numbers are written so that they read back equal.
     """
     first = results[0].record
-    about = {"ptq_suite": first.suite, "ptq_data": first.data, "ptq_qconfig": first.qconfig, "ptq_machine": machine_key}
+    about = {
+        "ptq_suite": first.suite,
+        "ptq_data": first.data,
+        "ptq_qconfig": first.qconfig,
+        "ptq_runtime": first.runtime,
+        "ptq_machine": first.machine_key or machine_key,
+    }
+    about |= {f"ptq_fastest_{name}_ms": repr(ms) for name, ms in first.runtime_ms.items()}
     found = [*about.items(), *(pair for result in results for pair in _measured(result))]
     judgements = [judgement for result in results for judgement in result.record.judgements.values()]
     verdict = None if any(result.record.errors for result in results) else overall(judgements)
@@ -58,12 +65,12 @@ def _measured(result: GateResult) -> Iterator[Property]:
 
 def run_properties(session: PTQSession) -> Iterable[Property]:
     """Of the whole run: machine, versions, and what went wrong beside the tests."""
-    machine = session.machine
+    machine, used = session.machine, {result.record.runtime for result in session.results}
     yield "ptq_machine", machine.key
     yield "ptq_cpu", machine.cpu
     yield "ptq_threads", str(machine.threads)
     yield "ptq_cores", str(machine.cores)
-    yield from ((f"ptq_version_{name}", version) for name, version in versions().items())
+    yield from ((f"ptq_version_{name}", version) for name, version in versions(used).items())
     yield from ((f"ptq_problem_{number}", problem) for number, problem in enumerate(session.problems, start=1))
 
 

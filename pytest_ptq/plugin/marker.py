@@ -13,12 +13,12 @@ from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.measure.custom import find
 from pytest_ptq.plugin.gates import GATES
 from pytest_ptq.plugin.session import session_of
-from pytest_ptq.qconfig import QConfig, get_qconfig
+from pytest_ptq.qconfig import QConfig, check_runtimes, get_qconfig
 from pytest_ptq.torch_ao import is_torch_ao
 
 NAME = "ptq"
 LIMITS: Mapping[str, str] = {gate.keyword: gate.metric.key for gate in GATES.values()}
-KEYWORDS = ("suite", "model", "data", "qconfigs", "metrics", *LIMITS, "limits", "xfail")
+KEYWORDS = ("suite", "model", "data", "qconfigs", "runtimes", "metrics", *LIMITS, "limits", "xfail")
 DEFAULT_QCONFIGS = ("x86",)
 DESCRIPTION = (
     f"{NAME}({', '.join(f'{key}=...' for key in KEYWORDS)}): what `ptq_check` holds a model against; "
@@ -35,6 +35,7 @@ class Marker:
         model: a model that a hook registered, for a test without a suite.
         data: a kind of data of the suite, or one that a hook registered.
         qconfigs: what the test is parametrized over; empty leaves it to the suite.
+        runtimes: where these run; empty leaves it to the command line and the suite.
         metrics: registered metrics that the accuracy gate measures of a model without a suite.
         limits: bound by metric key: those of the gates' keywords, and those of `limits={key: bound}`.
         xfail: why it is expected to fail, by gate name (its own metric) or metric key.
@@ -44,6 +45,7 @@ class Marker:
     model: str | None = None
     data: str | None = None
     qconfigs: tuple[str | QConfig, ...] = ()
+    runtimes: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     xfail: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ def read_marker(node: pytest.Item | pytest.Collector) -> Marker | None:
         model=_text(said, "model", node),
         data=_text(said, "data", node),
         qconfigs=_qconfigs(said.get("qconfigs"), node),
+        runtimes=_runtimes(said.get("runtimes"), node),
         metrics=_metrics(said.get("metrics"), node),
         limits=_limits(said, node),
         xfail=_xfail(said.get("xfail"), node),
@@ -95,6 +98,12 @@ def _qconfigs(value: Any, node: pytest.Item | pytest.Collector) -> tuple[str | Q
         if not isinstance(qconfig, str | QConfig):
             raise UsageError(f"qconfigs holds {qconfig!r}", place=_place(node), remedy="Give names or QConfig objects.")
     return tuple(dict.fromkeys(found))
+
+
+def _runtimes(value: Any, node: pytest.Item | pytest.Collector) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return check_runtimes((value,) if isinstance(value, str) else value, _place(node))
 
 
 def _metrics(value: Any, node: pytest.Item | pytest.Collector) -> tuple[str, ...]:

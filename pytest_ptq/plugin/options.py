@@ -14,6 +14,7 @@ from pytest_ptq.plugin.command_line import OPTIONS
 from pytest_ptq.plugin.gates import LATENCY
 from pytest_ptq.plugin.isa import check_isa
 from pytest_ptq.plugin.option_values import as_path, choice, existing, gates_of, names, new_file, positive, seconds
+from pytest_ptq.plugin.runtimes import runtimes_of
 
 
 class LatencyMode(enum.Enum):
@@ -46,7 +47,7 @@ class Settings:
     `data` is the text of `--ptq-data`: which kinds there are, only a suite can tell. `threads` of None means one for
     each core. `baseline_dir` of None means `baselines/` under the root folder, then those that come with the package.
     `budget_s` is the command line's and wins over a suite's own; `budget_default_s` is the ini file's and does not.
-    `isa` is what kernels are held to; latency is off then.
+    `isa` is what kernels are held to; latency is off then. `runtimes` is empty where a suite's own go.
     """
 
     suites: tuple[str, ...]
@@ -70,6 +71,7 @@ class Settings:
     isa: str | None = None
     tune: bool = False
     layers: Layers = Layers.FAILED
+    runtimes: tuple[str, ...] = ()
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -106,6 +108,7 @@ def read_settings(config: pytest.Config) -> Settings:
         isa=isa,
         tune=bool(config.getoption("ptq_tune")),
         layers=choice("--ptq-layers", text["ptq_layers"], Layers) or Layers.FAILED,
+        runtimes=runtimes_of(names(text["ptq_runtime"]), given=text["ptq_runtime"] is not None),
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import CaptureError, DataError, UnknownNameError, UsageError
+from pytest_ptq.own_int8 import Int8Source, OwnInt8
 from pytest_ptq.plugin.gates import CLASSIFICATION
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
+from pytest_ptq.sources import ExportedProgram, OnnxFile, OpenVINOFile, TorchScriptFile
 from pytest_ptq.suite import Suite, Variant
 
 if TYPE_CHECKING:
@@ -30,19 +33,21 @@ def own_selection(
     marker: Marker,
 ) -> Selection:
     """A selection made up for the model of a test. Raises UsageError, CaptureError or DataError."""
-    if calibration is None:
+    brought = isinstance(qconfig, OwnInt8)
+    if calibration is None and not brought:
         raise UsageError("ptq_check got no calibration data", place=test, remedy="Pass calibration=batches.")
     if model.training:
         raise CaptureError("the model is in training mode", place=test, remedy="Call model.eval() before ptq_check.")
     from pytest_ptq.sources import Batches
 
     # Only the accuracy gate needs labels, and refuses to go without; the others never look.
-    data = Batches(calibration, [] if evaluation is None else evaluation, name=KIND)
-    shape = latency_shape or _one_image(data)
+    data = Batches([] if calibration is None else calibration, [] if evaluation is None else evaluation, name=KIND)
+    shape = latency_shape or _one_image(data, evaluates=calibration is None)
     suite = Suite(
-        name=_plain(test.replace(f"[{qconfig.name}]", "")),
+        name=_plain(test.partition("[")[0] if brought else test.replace(f"[{qconfig.name}]", "")),
         variants={KIND: Variant(model=lambda: model, data=data)},
-        qconfigs=(qconfig,),
+        qconfigs=() if brought else (qconfig,),
+        int8={qconfig.name: qconfig.source} if isinstance(qconfig, OwnInt8) else {},
         latency_shape=shape,
         metrics=marker.metrics,
         top1=judges_classes(marker),
@@ -73,8 +78,42 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", dotted, flags=re.ASCII).strip("_")
 
 
-def _one_image(data: Batches) -> tuple[int, ...]:
-    """The shape of a calibration batch, with a single image in it."""
-    for batch in data.load().calibration():
-        return (1, *batch.shape[1:])
-    raise DataError("the loader gives no batches", place=f"{KIND}, calibration", remedy="Check its folder or filter.")
+def _one_image(data: Batches, *, evaluates: bool) -> tuple[int, ...]:
+    """The shape of a batch, with a single image in it. `evaluates`: there is nothing to calibrate with."""
+    if evaluates:
+        for images, _ in data.load().evaluation():
+            return (1, *images.shape[1:])
+    else:
+        for batch in data.load().calibration():
+            return (1, *batch.shape[1:])
+    place = f"{KIND}, {'evaluation' if evaluates else 'calibration'}"
+    raise DataError("the loader gives no batches", place=place, remedy="Check its folder or filter.")
+
+
+def given_int8(int8: object, folder: Path, marker: Marker, place: str) -> OwnInt8:
+    """What `ptq_check(model, int8=...)` was given, under the name `int8`.
+
+    Args:
+        folder: of the test's file, which a relative path is taken from.
+
+    Raises UsageError, SuiteError: it is no model, or stands beside qconfigs, which make one.
+    """
+    if marker.qconfigs:
+        remedy = "Take qconfigs out of @pytest.mark.ptq(...), or int8 out of ptq_check(...)."
+        raise UsageError("qconfigs are given, and a model that is int8 already", place=place, remedy=remedy)
+    if isinstance(int8, str | Path):
+        kinds = (OnnxFile, OpenVINOFile, ExportedProgram, TorchScriptFile)
+        suffix = Path(int8).suffix.lower()
+        kind = next((kind for kind in kinds if suffix in kind.suffixes), None)
+        if kind is None:
+            known = ", ".join(end for kind in kinds for end in kind.suffixes)
+            raise UsageError(f"{str(int8)!r} is no file with an int8 model", place=place, remedy=f"Known: {known}.")
+        int8 = kind(int8)
+    if isinstance(int8, Int8Source):
+        return OwnInt8.of(GIVEN, int8.at(folder))
+    made = int8
+    return OwnInt8.of(GIVEN, (lambda: made) if hasattr(int8, "state_dict") else int8)
+
+
+GIVEN = "int8"
+"""What the model of `ptq_check(model, int8=...)` is called in tables and records."""

@@ -8,9 +8,10 @@ from pytest_ptq.plugin.budget import Budget
 from pytest_ptq.plugin.collect import SuiteModule
 from pytest_ptq.plugin.marker import DEFAULT_QCONFIGS, read_marker
 from pytest_ptq.plugin.own import registered_selection
-from pytest_ptq.plugin.selection import Selection
+from pytest_ptq.plugin.runtimes import check_placed
+from pytest_ptq.plugin.selection import Selection, placed, wanted
 from pytest_ptq.plugin.session import session_of
-from pytest_ptq.qconfig import QConfig, get_qconfig
+from pytest_ptq.qconfig import RUNTIMES, QConfig, get_qconfig, in_runtimes
 
 
 def selections_of(node: pytest.Item | pytest.Collector) -> tuple[Selection, ...]:
@@ -34,14 +35,20 @@ def selections_of(node: pytest.Item | pytest.Collector) -> tuple[Selection, ...]
 
 
 def qconfigs_of(node: pytest.Item | pytest.Collector, selection: Selection | None) -> tuple[QConfig, ...]:
-    """The qconfigs that a test is repeated for: those of its marker, or else of its suite."""
-    registered = session_of(node.config).tables.qconfigs
+    """The qconfigs that a test is repeated for, in each runtime: those of its marker, or else of its suite."""
     marker = read_marker(node)
-    if marker is not None and marker.qconfigs:
-        return tuple(get_qconfig(qconfig, registered) for qconfig in marker.qconfigs)
-    if selection is not None:
-        return tuple(q for q in selection.qconfigs if asked(node, q))
-    return tuple(get_qconfig(name, registered) for name in DEFAULT_QCONFIGS) if marker is not None else ()
+    if marker is None or (selection is not None and not (marker.qconfigs or marker.runtimes)):
+        return tuple(q for q in selection.qconfigs if asked(node, q)) if selection is not None else ()
+    session = session_of(node.config)
+    settings, registered = session.settings, session.tables.qconfigs
+    if selection is not None and not marker.qconfigs:
+        found = wanted(placed(selection.suite, settings, marker.runtimes), settings)
+    else:
+        named = [get_qconfig(qconfig, registered) for qconfig in marker.qconfigs or DEFAULT_QCONFIGS]
+        usual = selection.suite.runtimes if selection is not None else RUNTIMES[:1]
+        found = in_runtimes(named, marker.runtimes or settings.runtimes or usual)
+    check_placed(found, settings)
+    return found
 
 
 def asked(node: pytest.Item | pytest.Collector, qconfig: QConfig) -> bool:

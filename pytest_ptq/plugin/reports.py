@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ptq.errors import PTQError, UsageError
+from pytest_ptq.errors import InstallationError, PTQError, UsageError
 from pytest_ptq.plugin.collect import SuiteModule
 from pytest_ptq.plugin.gate_tests import gate_tests
 from pytest_ptq.plugin.junit import item_properties
@@ -14,6 +14,7 @@ from pytest_ptq.plugin.results import GateResult, from_wire, to_wire
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import RESULTS, PTQSession, is_worker, session_of
 from pytest_ptq.plugin.workers import item_id
+from pytest_ptq.qconfig import RUNTIMES
 from pytest_ptq.report.printable import printable
 from pytest_ptq.store.record import QConfigRecord
 
@@ -31,8 +32,8 @@ def shorten(report: pytest.TestReport | pytest.CollectReport, error: BaseExcepti
 
 
 def note_misuse(session: PTQSession, error: BaseException | None) -> None:
-    """Keep a usage error met while collecting, to end the run with it (exit code 4)."""
-    if isinstance(error, UsageError) and not is_worker(session.config):
+    """Keep a usage error or a missing package met while collecting, to end the run with it (exit code 4)."""
+    if isinstance(error, UsageError | InstallationError) and not is_worker(session.config):
         session.misuse.append(printable(str(error)))
 
 
@@ -44,7 +45,9 @@ def attach(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRep
     error = call.excinfo.value if call.excinfo is not None else None
     module = item.getparent(SuiteModule)
     if isinstance(error, PTQError) and module is not None and isinstance(item, pytest.Function):
-        result = _impossible(module.selection, item.originalname, item.callspec.id, item_id(item), error)
+        result = _impossible(
+            session_of(item.config), module.selection, item.originalname, item.callspec.id, item_id(item), error
+        )
         item.stash.setdefault(RESULTS, []).append(result)
     results = item.stash.get(RESULTS, [])
     if results:
@@ -96,7 +99,7 @@ def _unexplained(session: PTQSession, report: pytest.TestReport) -> list[GateRes
         if report.nodeid.startswith(f"{selection.nodeid}::") and name in gate_tests(benchmark=True):
             session.met = True
             nodeid = f"{selection.nodeid}::{name}[{qconfig}]"
-            return [_impossible(selection, name, qconfig, nodeid, _last_words(report))]
+            return [_impossible(session, selection, name, qconfig, nodeid, _last_words(report))]
     return []
 
 
@@ -112,13 +115,18 @@ def _last_words(report: pytest.TestReport) -> str:
     return text.splitlines()[0] if text else f"failed during {report.when}"
 
 
-def _impossible(selection: Selection, test: str, qconfig: str, nodeid: str, error: object) -> GateResult:
+def _impossible(
+    session: PTQSession, selection: Selection, test: str, qconfig: str, nodeid: str, error: object
+) -> GateResult:
     gate, _ = gate_tests(benchmark=True)[test]
+    runtime = next((q.runtime for q in selection.qconfigs if q.name == qconfig), RUNTIMES[0])
     record = QConfigRecord(
         suite=selection.suite.name,
         data=selection.kind,
         qconfig=qconfig,
         reduce_range=None,
         errors=(f"{gate.name}: {error}",),
+        runtime=runtime,
+        machine_key=session.machine.key_for(runtime) if runtime in RUNTIMES[1:] else "",
     )
     return GateResult(gate.name, record, from_suite=True, nodeid=nodeid)

@@ -71,8 +71,13 @@ def merge(results: Iterable[GateResult]) -> tuple[QConfigRecord, ...]:
 
 
 def _joined(first: QConfigRecord, second: QConfigRecord) -> QConfigRecord:
+    # What could not be measured may not know where it would have run.
+    placed = first if first.measurements else second
     return replace(
         first,
+        runtime=placed.runtime,
+        machine_key=placed.machine_key,
+        runtime_ms=placed.runtime_ms,
         reduce_range=second.reduce_range if first.reduce_range is None else first.reduce_range,
         measurements={**first.measurements, **second.measurements},
         judgements={**first.judgements, **second.judgements},

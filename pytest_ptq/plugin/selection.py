@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from pytest_ptq.errors import UnknownNameError
+from pytest_ptq.errors import UnknownNameError, UsageError
 from pytest_ptq.measure.custom import MetricSource, check_table, find
 from pytest_ptq.metrics import Metric
+from pytest_ptq.own_int8 import with_own
 from pytest_ptq.plugin.options import Settings, project_root
-from pytest_ptq.qconfig import ALIASES, QConfig, get_qconfig
+from pytest_ptq.plugin.runtimes import check_placed
+from pytest_ptq.qconfig import ALIASES, QConfig, base_name, get_qconfig, in_runtimes
 from pytest_ptq.suite import Suite, Variant, list_suites, load_suite, packaged_suites
 
 
@@ -40,11 +42,13 @@ class Selection:
     """One suite as this session runs it.
 
     Args:
-        suite: with its qconfigs resolved and cut down to what `--ptq-qconfig` leaves, perhaps none.
+        suite: with its qconfigs resolved, each once.
         path: the file that declares it; None for a model that a test of the user's brings along.
         nodeid: what test ids start with.
         kind: the kind of data.
         argument: what stands behind `=` in `--ptq-data`.
+        qconfigs: those of the suite in each runtime that they are to run in, cut down to what `--ptq-qconfig` leaves,
+            perhaps none.
     """
 
     suite: Suite
@@ -94,24 +98,41 @@ def select(config: pytest.Config, settings: Settings, tables: Tables, name: str,
     suite = replace(suite, variants=_variants(suite, tables))
     find(suite.metrics, tables.metrics, f"suite {suite.name}")
     kind, argument = _data(data or settings.data, suite)
-    resolved = tuple(get_qconfig(qconfig, tables.qconfigs) for qconfig in suite.qconfigs)
+    suite = replace(suite, qconfigs=tuple(get_qconfig(qconfig, tables.qconfigs) for qconfig in suite.qconfigs))
+    chosen = wanted(placed(suite, settings), settings)
+    check_placed(chosen, settings)
     return Selection(
-        suite=replace(suite, qconfigs=resolved),
+        suite=suite,
         path=path,
         nodeid=_nodeid(config, path),
         kind=kind,
         argument=argument,
-        qconfigs=tuple(q for q in resolved if _wanted(q.name, settings.qconfigs)),
+        qconfigs=chosen,
     )
+
+
+def placed(suite: Suite, settings: Settings, runtimes: Sequence[str] = ()) -> tuple[QConfig, ...]:
+    """Each qconfig of a resolved suite in each runtime: in `runtimes`, else `--ptq-runtime`, else the suite's own.
+
+    Behind them the models that the suite brings, each where it runs.
+    """
+    known = [q for q in suite.qconfigs if isinstance(q, QConfig)]
+    here = in_runtimes(known, runtimes or settings.runtimes or suite.runtimes)
+    return with_own(here, suite.int8, f"suite {suite.name}")
+
+
+def wanted(qconfigs: Iterable[QConfig], settings: Settings) -> tuple[QConfig, ...]:
+    """What `--ptq-qconfig` leaves of them."""
+    return tuple(q for q in qconfigs if _wanted(q.name, settings.qconfigs))
 
 
 def select_all(config: pytest.Config, settings: Settings, tables: Tables) -> tuple[Selection, ...]:
     """The suites of `--ptq-suite`. Raises UnknownNameError also for a qconfig that no suite has."""
     selections = tuple(select(config, settings, tables, name) for name in settings.suites)
-    known = [q.name for selection in selections for q in selection.suite.qconfigs if isinstance(q, QConfig)]
+    known = [q.name for selection in selections for q in placed(selection.suite, settings)]
     for pattern in settings.qconfigs if selections else ():
         if not any(_wanted(name, (pattern,)) for name in known):
-            raise UnknownNameError("qconfig", pattern, known, place="--ptq-qconfig")
+            _refuse(pattern, known)
     return selections
 
 
@@ -137,6 +158,15 @@ def collection_args(given: Sequence[str], named: bool, selections: Sequence[Sele
             arg = f"{path}{separator}{test}"
         args.append(arg)
     return args + [str(path) for path in files.values() if path not in covered]
+
+
+def _refuse(pattern: str, known: Sequence[str]) -> None:
+    """Raises UsageError for a qconfig that only runs elsewhere, UnknownNameError for any other that there is not."""
+    base = base_name(pattern)
+    if base != pattern and any(_wanted(name, (base,)) for name in known):
+        remedy = f"Add --ptq-runtime {pattern.removeprefix(f'{base}-')}."
+        raise UsageError(f"no qconfig {pattern!r} is run", place="--ptq-qconfig", remedy=remedy)
+    raise UnknownNameError("qconfig", pattern, known, place="--ptq-qconfig")
 
 
 def _absolute(base: Path, name: str) -> Path:
@@ -171,7 +201,9 @@ def _data(spec: str | None, suite: Suite) -> tuple[str, str | None]:
 
 
 def _wanted(name: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(fnmatch.fnmatchcase(name, ALIASES.get(pattern, pattern)) for pattern in patterns)
+    """By the whole name, and by what it is without its runtime."""
+    known = (name, base_name(name))
+    return not patterns or any(fnmatch.fnmatchcase(n, ALIASES.get(p, p)) for p in patterns for n in known)
 
 
 def _nodeid(config: pytest.Config, path: Path) -> str:

@@ -14,6 +14,7 @@ from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import Machine, describe_machine
 from pytest_ptq.plugin.baseline import Book
 from pytest_ptq.plugin.budget import Budget, limit_of
+from pytest_ptq.plugin.fastest import waits
 from pytest_ptq.plugin.options import Settings, project_root, read_settings
 from pytest_ptq.plugin.progress import progress_display
 from pytest_ptq.plugin.questions import LatencyPlan
@@ -77,7 +78,7 @@ class PTQSession:
 
     @cached_property
     def book(self) -> Book:
-        return Book(project_root(self.config), self.settings, self.machine.key, tuple(self.tables.known_metrics))
+        return Book(project_root(self.config), self.settings, self.machine, tuple(self.tables.known_metrics))
 
     def named(self, name: str, data: str | None) -> Selection:
         """The suite that a marker names: the selected one, or one loaded for the purpose."""
@@ -94,7 +95,7 @@ class PTQSession:
         if key not in self._runs:
             self._runs[key] = self.fresh_run(selection)
             names = self.latency.together.get(selection.nodeid, ())
-            self._runs[key].timed_together = tuple(q for q in selection.qconfigs if q.name in names)
+            self._runs[key].timed_together = tuple(q for q in selection.qconfigs if q.name in names and not waits(q))
         return self._runs[key]
 
     def fresh_run(self, selection: Selection) -> SuiteRun:

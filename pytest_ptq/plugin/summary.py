@@ -32,6 +32,7 @@ def header_lines(session: PTQSession) -> list[str]:
             isa=machine.isa if session.settings.isa is None else f"{machine.isa} (--ptq-isa)",
             threads=machine.threads,
             baseline=_baseline(session.book.path(selection.suite.name), root),
+            runtimes=tuple(dict.fromkeys(qconfig.runtime for qconfig in selection.qconfigs)),
         )
         + _drift(session, selection)
         for selection in session.selections

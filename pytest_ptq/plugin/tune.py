@@ -15,6 +15,7 @@ from pytest_ptq import __version__
 from pytest_ptq.errors import PTQError, StoreError
 from pytest_ptq.judge.gates import limit_verdict
 from pytest_ptq.metrics import INT8_MACS, Limit, Measurement, Metric, Verdict
+from pytest_ptq.own_int8 import OwnInt8
 from pytest_ptq.plugin.gates import ACCURACY, COVERAGE
 from pytest_ptq.plugin.judging import Terms
 from pytest_ptq.plugin.marker import Marker
@@ -86,6 +87,8 @@ def tune_all(session: PTQSession, write: Any) -> bool:
         write("--ptq-tune tunes the suites of --ptq-suite, and none is named")
     for selection in session.selections:
         for qconfig in selection.qconfigs:
+            if isinstance(qconfig, OwnInt8):
+                continue
             try:
                 good &= _tune_one(session, selection, qconfig, write)
             except PTQError as error:
@@ -144,7 +147,9 @@ def _content(session: PTQSession, selection: Selection, run: SuiteRun, qconfig: 
         digest.update("\n".join(map(str, part)).encode())
     suite = selection.suite
     digest.update(repr((suite.name, selection.kind, selection.argument, suite.metrics, suite.top1)).encode())
-    digest.update(repr((qconfig, session.machine.key, session.machine.torch, __version__)).encode())
+    digest.update(
+        repr((qconfig, session.machine.key_for(qconfig.runtime), session.machine.torch, __version__)).encode()
+    )
     return digest.hexdigest()[:16]
 
 

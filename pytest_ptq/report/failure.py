@@ -24,6 +24,7 @@ def failure_text(
     qconfig: str,
     data: str = "embedded",
     machine_key: str = "",
+    runtime: str = "",
     baseline: str = "",
     measurements: Mapping[str, Measurement] | None = None,
     layers: Sequence[LayerError] = (),
@@ -39,6 +40,7 @@ def failure_text(
         qconfig: its name.
         data: kind of data.
         machine_key: key of this machine; without one, nothing is said about what was recorded.
+        runtime: where the int8 model ran; without it, nothing is said.
         baseline: the baseline file, named where a limit is missing.
         measurements: what its gate measured; of accuracy, what stands beside the judged value is shown.
         layers: int8 layers with their errors, in any order.
@@ -54,6 +56,7 @@ def failure_text(
         ("measured", _measured(judgement.measurement)),
         ("limit", _limit(judgement)),
         ("baseline", _recorded(judgement, machine_key)),
+        ("runtime", runtime),
         ("details", _details(judgement.measurement)),
         *(beside(measurements or {}) if gate == "accuracy" else ()),
         ("they part", _parting(measurements or {}) if gate == "agreement" else ""),

@@ -10,6 +10,7 @@ from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
 from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
 from pytest_ptq.report.beside import calibration, limits_of, own_metrics
 from pytest_ptq.report.printable import printable
+from pytest_ptq.report.where import fastest
 from pytest_ptq.store.record import QConfigRecord
 
 SuiteRow: TypeAlias = QConfigRecord
@@ -21,6 +22,8 @@ GATE_OF: Mapping[str, str] = {
     m.LATENCY_RATIO.key: "latency",
     m.INT8_MACS.key: "coverage",
     m.QDQ_PAIRS.key: "coverage",
+    m.INT8_KERNELS.key: "coverage",
+    m.INT8_SHARE.key: "coverage",
     m.AGREEMENT_STEPS.key: "agreement",
     m.AGREEMENT_FLIPS.key: "agreement",
 }
@@ -32,6 +35,7 @@ SHORT: Mapping[str, str] = {
     m.LATENCY_RATIO.key: "ratio",
     m.INT8_MACS.key: "macs",
     m.QDQ_PAIRS.key: "pairs",
+    m.INT8_SHARE.key: "kernels",
     m.AGREEMENT_STEPS.key: "steps",
     m.AGREEMENT_FLIPS.key: "flips/torch",
 }
@@ -63,9 +67,20 @@ def gate_of(key: str) -> str:
     return GATE_OF.get(key, "accuracy")
 
 
-def header(*, suite: str, data: str, isa: str, threads: int, baseline: str, engine: str = "x86/onednn") -> str:
-    """The line at the start of a run: what is judged, on what, against what."""
-    words = {"suite": suite, "data": data, "engine": engine, "isa": isa, "threads": threads, "baseline": baseline}
+def header(
+    *,
+    suite: str,
+    data: str,
+    isa: str,
+    threads: int,
+    baseline: str,
+    engine: str = "x86/onednn",
+    runtimes: Sequence[str] = (),
+) -> str:
+    """The line at the start of a run: what is judged, on what, against what. Runtimes unless that is torch alone."""
+    words = {"suite": suite, "data": data, "engine": engine}
+    words |= {"runtime": ",".join(runtimes)} if set(runtimes) - {"torch"} else {}
+    words |= {"isa": isa, "threads": str(threads), "baseline": baseline}
     return "ptq: " + " ".join(f"{key}={printable(str(value))}" for key, value in words.items())
 
 
@@ -96,6 +111,7 @@ def notes(rows: Iterable[SuiteRow]) -> list[str]:
     for row in sorted(rows, key=seriousness):
         name = f"{row.suite}[{row.qconfig}]"
         found += [f"{name}: {error}" for error in row.errors]
+        found += [f"{name}: {fastest(row)}"] if row.runtime_ms else []
         for judgement in row.judgements.values():
             if judgement.verdict in NOTED or REFRESH in judgement.reason:
                 found.append(f"{name}: {judgement.reason}")
@@ -116,7 +132,8 @@ def seriousness(row: SuiteRow) -> int:
 
 
 def _name(row: SuiteRow, several: bool) -> str:
-    return f"{printable(row.suite)}\n[{printable(row.qconfig)}]" if several else printable(row.qconfig)
+    name = f"{printable(row.suite)}\n[{printable(row.qconfig)}]" if several else printable(row.qconfig)
+    return f"{name}\n({row.runtime})" if row.runtime_ms else name
 
 
 def figures(row: SuiteRow, gap: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import Metric
+from pytest_ptq.qconfig import base_name
 from pytest_ptq.store.baselines import Baselines, shown
 
 RECORD = "--ptq-update-baseline new records it"
@@ -23,6 +24,8 @@ class Known:
         data: the kind of data of this run.
         machine_key: of this machine.
         metrics: what the gates of this run judge.
+        keys: machine keys of qconfigs that run outside torch, by name.
+        unasked: (qconfig, metric key) of what makes no sense to ask of it.
         judged: (qconfig, metric key) of everything that was judged; a missing limit was told there.
     """
 
@@ -32,6 +35,12 @@ class Known:
     machine_key: str
     metrics: Sequence[Metric]
     judged: Collection[tuple[str, str]] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    unasked: Collection[tuple[str, str]] = ()
+
+    def asked(self, qconfig: str) -> list[Metric]:
+        """What the gates of this run judge of one qconfig."""
+        return [metric for metric in self.metrics if (qconfig, metric.key) not in self.unasked]
 
 
 def audit(baselines: Baselines, known: Known) -> list[str]:
@@ -43,6 +52,8 @@ def stale(baselines: Baselines, known: Known) -> list[str]:
     """Kinds of data and qconfigs of the file that the suite does not have."""
     found = []
     here = {*known.qconfigs, *(qconfig for qconfig, _ in known.judged)}
+    # In another runtime a qconfig is there whether or not this run went there.
+    here |= {base_name(name) for name in known.qconfigs}
     for kind, place in baselines.kinds().items():
         if kind not in known.kinds:
             found.append(
@@ -50,7 +61,7 @@ def stale(baselines: Baselines, known: Known) -> list[str]:
             )
             continue
         for name, where in baselines.names(kind).items():
-            if name not in here:
+            if name not in here and base_name(name) not in here:
                 found.append(
                     f"{where}: stale: suite {baselines.suite} has no qconfig {name!r} "
                     f"(it has {', '.join(known.qconfigs)}); take it out unless a test of yours names it"
@@ -65,7 +76,7 @@ def unlimited(baselines: Baselines, known: Known) -> list[str]:
     for qconfig in known.qconfigs:
         missing = [
             metric.key
-            for metric in known.metrics
+            for metric in known.asked(qconfig)
             if baselines.limit(known.data, qconfig, metric) is None and (qconfig, metric.key) not in known.judged
         ]
         if missing:
@@ -78,16 +89,25 @@ def unlimited(baselines: Baselines, known: Known) -> list[str]:
 
 def unrecorded(baselines: Baselines, known: Known) -> list[str]:
     """What drift is not judged against: one sentence if such a machine recorded nothing, else one a qconfig."""
-    name, key = f"{baselines.suite} on {known.data} data", known.machine_key
-    others = baselines.machine_keys(known.data)
+    found: list[str] = []
+    for key in dict.fromkeys(known.keys.get(qconfig, known.machine_key) for qconfig in known.qconfigs):
+        found += _unrecorded_on(key, baselines, known)
+    return found
+
+
+def _unrecorded_on(key: str, baselines: Baselines, known: Known) -> list[str]:
+    name, others = f"{baselines.suite} on {known.data} data", baselines.machine_keys(known.data)
     if key not in others:
         what = f"nothing recorded for {key} (recorded: {', '.join(others) or 'none'})"
         return [f"{name}: {what}: limits were judged, drift was not; {RECORD}"]
     found = []
     for qconfig in known.qconfigs:
-        missing = [m.key for m in known.metrics if baselines.recorded(known.data, key, qconfig, m) is None]
+        if known.keys.get(qconfig, known.machine_key) != key:
+            continue
+        asked = known.asked(qconfig)
+        missing = [m.key for m in asked if baselines.recorded(known.data, key, qconfig, m) is None]
         if missing:
-            what = "nothing" if len(missing) == len(known.metrics) else f"no {', '.join(missing)}"
+            what = "nothing" if len(missing) == len(asked) else f"no {', '.join(missing)}"
             found.append(f"{name}: missing: {what} recorded for {qconfig} on {key}, drift is not judged; {RECORD}")
     return found
 

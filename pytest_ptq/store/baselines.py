@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
+from pytest_ptq.qconfig import base_name
 from pytest_ptq.store.atomic import write_text
 from pytest_ptq.store.baseline_format import COMMENT, COUNTS, NUMBERS, SCHEMA, TEXTS, FormatError, render, validate
 from pytest_ptq.store.baseline_upgrade import upgraded
@@ -100,10 +101,16 @@ class Baselines:
         return render(self._located.value)
 
     def limit(self, data: str, qconfig: str, metric: Metric) -> Limit | None:
-        """The limit on `metric` and the file and line it stands on; None when nobody set one."""
-        path = ("data", data, "limits", qconfig, metric.key)
-        bound = self._at(path)
-        return None if bound is None else Limit(metric, float(bound), self.source(*path))
+        """The limit on `metric` and the file and line it stands on; None when nobody set one.
+
+        A qconfig in another runtime is held to what is written for it there, or else for it in torch.
+        """
+        for name in dict.fromkeys((qconfig, base_name(qconfig))):
+            path = ("data", data, "limits", name, metric.key)
+            bound = self._at(path)
+            if bound is not None:
+                return Limit(metric, float(bound), self.source(*path))
+        return None
 
     def xfail(self, data: str, qconfig: str, metric: Metric) -> tuple[str, str] | None:
         """Why `metric` is expected to fail, and the file and line that say so; None when it is expected to pass."""

@@ -12,7 +12,14 @@ from plugin.project import Project
 
 @pytest.fixture(scope="session")
 def _heavy() -> None:
-    """Import what the inner runs need: modules first met in an inner run are forgotten when it ends."""
+    """Import what the inner runs need: modules first met in an inner run are forgotten when it ends.
+
+    So are finders of packages, and `importlib_metadata`, which pygal imports, has one take the place of Python's own.
+    """
+    import importlib_metadata  # noqa: F401
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import openvino  # noqa: F401
     import torchvision  # noqa: F401
     from torch import _dynamo, fx  # noqa: F401
 

@@ -99,10 +99,10 @@ def test_an_inconclusive_latency_fails_under_strict_only(project: Project, clock
 
 def test_a_needless_conversion_fails_coverage(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from pytest_ptq.metrics import INT8_MACS, QDQ_PAIRS, Measurement
-    from pytest_ptq.runner import SuiteRun
+    from pytest_ptq.runner.in_torch import InTorch
 
     found = {m.key: Measurement(m, value) for m, value in ((INT8_MACS, 100.0), (QDQ_PAIRS, 1.0))}
-    monkeypatch.setattr(SuiteRun, "_coverage", lambda *_: found)
+    monkeypatch.setattr(InTorch, "coverage", lambda *_: found)
     result = project.gates()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["coverage of tiny*: FAIL", "*the coverage gate itself*"])

@@ -21,12 +21,12 @@ def settings(pytester: pytest.Pytester):
 def test_defaults(settings, pytester: pytest.Pytester) -> None:
     found = settings()
     assert found.suites == found.qconfigs == ()
-    assert found.gates == ("accuracy", "size", "coverage", "latency")
+    assert found.gates == ("accuracy", "size", "coverage", "agreement", "latency")
     assert found.history == pytester.path / ".ptq" / "history"
     assert (found.latency, found.update, found.strict, found.threads) == (LatencyMode.GATE, None, False, None)
     assert (found.data, found.weights, found.save, found.baseline_dir) == (None, None, None, None)
     assert (found.annotations, found.json) == (Annotations.AUTO, None)
-    assert (found.report_html, found.report_md) == (None, None)
+    assert (found.report_html, found.report_md, found.runtimes) == (None, None, ())
     assert (found.budget_s, found.budget_default_s, found.isa) == (None, None, None)
 
 

@@ -1,0 +1,23 @@
+"""Where an int8 model ran, in words."""
+
+from __future__ import annotations
+
+from pytest_ptq.store.provenance import versions
+from pytest_ptq.store.record import QConfigRecord
+
+
+def told(record: QConfigRecord) -> str:
+    """`openvino 2026.4.1`, and how the choice fell where there was one; nothing of torch that nobody chose."""
+    if record.runtime == "torch" and not record.runtime_ms:
+        return ""
+    version = versions([record.runtime]).get(record.runtime, "")
+    name = f"{record.runtime} {version}".rstrip()
+    return f"{name}, {fastest(record)}" if record.runtime_ms else name
+
+
+def fastest(record: QConfigRecord) -> str:
+    """`openvino is the fastest: 0.31 ms, onnxruntime 0.40, torch 0.52`: int8, medians."""
+    ranked = sorted(record.runtime_ms.items(), key=lambda item: item[1])
+    figures = ", ".join(f"{name} {ms:.2f}" for name, ms in ranked if name != record.runtime)
+    mine = f"{record.runtime} is the fastest: {record.runtime_ms[record.runtime]:.2f} ms"
+    return f"{mine}, {figures}" if figures else mine
