@@ -64,6 +64,7 @@ LATENCY_INT8 = Metric("latency_int8_ms", "latency int8", "ms", _LOWER, 3)
 LATENCY_RATIO = Metric("latency_ratio", "int8/fp32 latency", "", _LOWER, 3)
 INT8_MACS = Metric("int8_macs_percent", "multiply-accumulates in int8", "%", _HIGHER)
 INT8_KERNELS = Metric("int8_kernels_count", "convolutions and products in int8 kernels", "", _HIGHER, 0)
+INT8_SHARE = Metric("int8_kernels_percent", "convolutions and products in int8", "%", _HIGHER)
 AGREEMENT_FLIPS = Metric("agreement_flips_percent", "flips against torch", "%", _LOWER, 3)
 AGREEMENT_STEPS = Metric("agreement_steps", "largest difference from torch", "steps", _LOWER)
 QDQ_PAIRS = Metric("qdq_pairs_count", "quantize/dequantize pairs between int8 neighbours", "", _LOWER, 0)
@@ -74,7 +75,7 @@ METRICS: Mapping[str, Metric] = {
         TOP1_FP32, TOP1_INT8, ACCURACY_DROP, TOP5_FP32, TOP5_INT8, TOP5_DROP, FLIPS, SQNR, CALIBRATION_CLASSES,
         SIZE_FP32, SIZE_INT8, SIZE_REDUCTION,
         LATENCY_EAGER, LATENCY_FP32, LATENCY_INT8, LATENCY_RATIO, INT8_MACS, QDQ_PAIRS,
-        INT8_KERNELS,
+        INT8_KERNELS, INT8_SHARE,
         AGREEMENT_FLIPS, AGREEMENT_STEPS,
     )
 }  # fmt: skip

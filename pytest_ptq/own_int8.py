@@ -54,6 +54,16 @@ class OwnInt8(QConfig):
         return cls(name, runtime=runtime, source=source)
 
 
+def with_own(qconfigs: tuple[QConfig, ...], int8: Mapping[str, object], place: str) -> tuple[QConfig, ...]:
+    """`qconfigs`, and the models of `Suite(int8=...)` behind them. Raises SuiteError for two of one name."""
+    own = own_models(int8, place)
+    twice = {q.name for q in qconfigs} & {q.name for q in own}
+    if twice:
+        message = f"{min(twice)!r} names a qconfig and an int8 model"
+        raise SuiteError(message, place=place, remedy="Tests are told apart by the name: change one.")
+    return (*qconfigs, *own)
+
+
 def own_models(int8: object, place: str) -> tuple[OwnInt8, ...]:
     """The models that `Suite(int8=...)` declares. Raises SuiteError: no dict of names and models."""
     if not isinstance(int8, Mapping):

@@ -46,7 +46,7 @@ class Timing:
     ) -> None:
         self._fused, self._shape, self._threads, self._progress = fused, shape, threads, progress
         self._pace, self._protocol = pace, protocol
-        self._made: dict[str, Callable[[], StageModule]] = {}
+        self._made: dict[str, Callable[[], Any]] = {}
         self._refused: dict[str, str] = {}
         self._here: dict[str, LatencySamples] = {}
 
@@ -60,6 +60,17 @@ class Timing:
             self._latency.add(name, _to_bytes(model))
         except StoreError as error:
             self._refused[name] = error.message
+
+    def add_file(self, name: str, path: Path) -> None:
+        """Make known a model of somebody else's, in a file that torch reads."""
+        if name not in self._made:
+            self._made[name] = lambda: path
+            self._latency.add(name, path)
+
+    def add_here(self, name: str, make: Callable[[], Callable[[Any], Any]], why: str) -> None:
+        """Make known a model that only this process has. `why`: it cannot be stored, a clause."""
+        self._made.setdefault(name, make)
+        self._refused.setdefault(name, why)
 
     def samples(self, name: str, together: Iterable[str] = ()) -> LatencySamples:
         """Samples of one model, measured with those of `together` unless that has been done."""

@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytest_ptq.errors import PTQError
@@ -69,10 +71,31 @@ def load_models(files: Mapping[str, str]) -> dict[str, Any]:
     from pytest_ptq.engine.fuse import FusedModule
 
     def timed(path: str) -> Any:
+        reader = OTHERS.get(Path(path).suffix.lower())
+        if reader is not None:
+            return reader(path)
         model = load(path)
         return freeze(model) if isinstance(model, FusedModule) else model
 
     return {CONTROL: timed(files[REFERENCE]), **{name: timed(path) for name, path in files.items()}}
+
+
+def _exported(path: str) -> Any:
+    from pytest_ptq.sources import ExportedProgram
+
+    return ExportedProgram(path).build()
+
+
+def _script(path: str) -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        return torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+
+
+OTHERS: Mapping[str, Callable[[str], Any]] = {".pt2": _exported, ".pt": _script, ".pth": _script, ".ts": _script}
+"""What reads somebody else's model, by the end of its file's name; those of this engine come without a name."""
 
 
 def _loader(job: Mapping[str, Any]) -> Loader:

@@ -22,7 +22,7 @@ ARROWS = {
     "tuning": {"runner"},
     "timing": {"engine", "measure", "runtimes"},
     "fp32_results": {"engine", "measure", "store"},
-    "worker": {"engine", "measure", "runtimes"},
+    "worker": {"engine", "measure", "runtimes", "sources"},
     "report": {"judge", "store"},
     "suite": {"own_int8"},
     "own_int8": set(),

@@ -50,6 +50,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     m.LATENCY_INT8.key: Tolerance(0.25, relative=True),
     m.LATENCY_RATIO.key: Tolerance(0.10, relative=True),
     m.INT8_MACS.key: Tolerance(0.01),
+    m.INT8_SHARE.key: Tolerance(0.01),
     m.QDQ_PAIRS.key: Tolerance(0.0),
     m.INT8_KERNELS.key: Tolerance(0.0),
     # Two runtimes on the same CPU give the same answers each time; room for what lies half-way on another one.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_ptq.runner.in_runtime import InRuntime
     from pytest_ptq.runner.models import SuiteModels
 
-UNKNOWN = "parting_unknown"
+UNKNOWN = "layers_unknown"
 """Key of the reason for which nobody can tell in which layer two runtimes part."""
 
 

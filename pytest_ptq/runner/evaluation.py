@@ -31,12 +31,13 @@ class Evaluation:
         """Logits (images, classes) and labels (images,), once they are known."""
         self._int8_logits: dict[str, Tensor] = {}
 
-    def compare(self, int8: nn.Module, title: str) -> dict[str, Measurement]:
+    def compare(self, int8: nn.Module, title: str, *, calibrated: bool = True) -> dict[str, Measurement]:
         """Every accuracy metric of the suite, keyed by metric.
 
         Args:
             int8: takes images (n, ...) and returns what the fp32 model does.
             title: what the progress display says.
+            calibrated: it was made from the suite's calibration images, so that it matters which classes they show.
         """
         from pytest_ptq.measure.accuracy import compare
         from pytest_ptq.measure.outputs import compare_outputs, from_logits
@@ -48,7 +49,8 @@ class Evaluation:
         if logits.nbytes <= KEPT_BYTES:
             self._int8_logits[title] = logits
         own = from_logits(fp32_logits, logits, labels, metrics)
-        return {**compare(fp32_logits, logits, labels), **own, **self._class_coverage}
+        seen = self._class_coverage if calibrated else {}
+        return {**compare(fp32_logits, logits, labels), **own, **seen}
 
     def kept(self, title: str) -> Tensor | None:
         """Logits (images, classes) of an int8 model that was compared under `title`; None where they are not kept."""

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_ptq.errors import MeasurementError, UnknownNameError
+from pytest_ptq.errors import MeasurementError, UnknownNameError, UsageError
 from pytest_ptq.measure.custom import MetricSource, find
 from pytest_ptq.measure.machine import check_installation
+from pytest_ptq.own_int8 import OwnInt8
 from pytest_ptq.qconfig import QConfig, get_qconfig, quantization_of
 from pytest_ptq.runner.progress import Progress, silent
 from pytest_ptq.suite import Dataset, Suite, Variant
@@ -118,6 +119,9 @@ class SuiteModels:
         """The int8 model: one for all runtimes. All qconfigs of the suite share one calibration pass over the data."""
         from pytest_ptq.engine import pipeline
 
+        if isinstance(qconfig, OwnInt8):
+            message = f"{qconfig.name} is int8 already: there is nothing to quantize"
+            raise UsageError(message, place=f"suite {self.suite.name}")
         qconfig = quantization_of(qconfig)
         if qconfig not in self._quantized:
             prepared, calibration = self._calibrated(qconfig)

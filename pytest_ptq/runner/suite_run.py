@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import PTQError, UnknownNameError
-from pytest_ptq.metrics import LayerError, Measurement
+from pytest_ptq.metrics import LayerError, Measurement, Parting
+from pytest_ptq.own_int8 import OwnInt8
 from pytest_ptq.qconfig import RUNTIMES, QConfig, quantization_of
 from pytest_ptq.runner.agreement import AgreementWithTorch
+from pytest_ptq.runner.as_brought import AsBrought
 from pytest_ptq.runner.evaluation import Evaluation
 from pytest_ptq.runner.fastest import Fastest, find_fastest
 from pytest_ptq.runner.in_runtime import InRuntime
@@ -21,6 +23,8 @@ from pytest_ptq.runner.models import SuiteModels
 from pytest_ptq.runner.place import Place
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pytest_ptq.measure.latency import LatencySamples
 
 WORST_LAYERS = 3
@@ -51,9 +55,26 @@ class SuiteRun(SuiteModels):
 
     def place(self, qconfig: QConfig) -> Place:
         """Where the model of a qconfig runs. Raises InstallationError: what runs it is not installed."""
-        if qconfig.runtime == RUNTIMES[0]:
-            return self._in_torch
-        return self.in_runtime(qconfig.runtime)
+        if isinstance(qconfig, OwnInt8):
+            return self.as_brought(qconfig)
+        return self._place_of(qconfig.runtime)
+
+    def _place_of(self, runtime: str) -> Place:
+        return self._in_torch if runtime == RUNTIMES[0] else self.in_runtime(runtime)
+
+    def as_brought(self, own: OwnInt8) -> AsBrought:
+        """A model of the suite's `int8`. Raises InstallationError: what runs it is not installed."""
+        if own not in self._brought:
+            self._brought[own] = AsBrought(self, self.evaluation, own, self._place_of(own.runtime))
+        return self._brought[own]
+
+    def unknown(self, gate: str, qconfig: QConfig) -> str | None:
+        """Why what a gate asks cannot be known of a model that somebody else made, a clause; None where it can."""
+        return self.as_brought(qconfig).unknown(gate) if isinstance(qconfig, OwnInt8) else None
+
+    @cached_property
+    def _brought(self) -> dict[OwnInt8, AsBrought]:
+        return {}
 
     def in_runtime(self, runtime: str) -> InRuntime:
         """The suite's models in a runtime other than torch. Raises InstallationError, UnknownNameError."""
@@ -100,8 +121,14 @@ class SuiteRun(SuiteModels):
         return self._measured[gate, qconfig]
 
     def _agreement(self, qconfig: QConfig) -> Mapping[str, Measurement]:
-        place = self.in_runtime(qconfig.runtime)
-        return AgreementWithTorch(self, self.evaluation, place).measure(qconfig)
+        return self._beside_torch(qconfig).measure(qconfig)
+
+    def parting(self, qconfig: QConfig, images: Tensor) -> Parting:
+        """The first layer in which the runtime of `qconfig` and torch part on `images` (N, ...)."""
+        return self._beside_torch(qconfig).parting(qconfig, images)
+
+    def _beside_torch(self, qconfig: QConfig) -> AgreementWithTorch:
+        return AgreementWithTorch(self, self.evaluation, self.in_runtime(qconfig.runtime))
 
     def latency_samples(self, qconfig: QConfig) -> LatencySamples:
         """fp32 and int8 times at the suite's latency shape, on random input, from several fresh processes."""
@@ -113,7 +140,7 @@ class SuiteRun(SuiteModels):
             if other.runtime == qconfig.runtime:
                 # A model that cannot be made is the trouble of whoever asks for it.
                 with contextlib.suppress(PTQError):
-                    together.append(place.stored(other))
+                    together.append(self.place(other).stored(other))
         return place.timing.samples(name, together)
 
     def latency_pairs(self, qconfig: QConfig) -> tuple[tuple[float, ...], ...]:
@@ -151,6 +178,8 @@ class SuiteRun(SuiteModels):
         """
         from pytest_ptq.engine.inspect import gains, inspect_layers
 
+        if isinstance(qconfig, OwnInt8):  # nobody knows which layer of it stands for which
+            return ()
         quantized, x = self.quantized(qconfig), self.first_images(LAYER_IMAGES)
         prepared, calibration = self._calibrated(qconfig)
         rows = inspect_layers(prepared.fused, quantized, x)
@@ -162,11 +191,11 @@ class SuiteRun(SuiteModels):
 
     def fp32_layers(self, qconfig: QConfig) -> tuple[tuple[str, str], ...]:
         """(layer, reason) of what stayed in fp32."""
-        return self.quantized(qconfig).plan.fp32_layers
+        return () if isinstance(qconfig, OwnInt8) else self.quantized(qconfig).plan.fp32_layers
 
-    def reduce_range(self, qconfig: QConfig) -> bool:
-        """Whether no sum of two products can leave int16."""
-        return self.quantized(qconfig).plan.reduce_range
+    def reduce_range(self, qconfig: QConfig) -> bool | None:
+        """Whether no sum of two products can leave int16; None where nobody knows."""
+        return None if isinstance(qconfig, OwnInt8) else self.quantized(qconfig).plan.reduce_range
 
     def save(self, qconfig: QConfig, folder: Path) -> Path:
         """Write the file that is judged: `<suite>_<qconfig>.safetensors`, or `.onnx` where another runtime reads it."""
