@@ -57,17 +57,22 @@ class Fp32Results:
 
 def computed_by(fused: FusedModule) -> str | None:
     """Hash of a float model and of all that computes it; None for a model that cannot be written down."""
+    from pytest_ptq.engine.artifact import to_bytes
+
+    try:
+        return hashlib.sha256(to_bytes(fused) + computing()).hexdigest()
+    except StoreError:  # a layer that only its own class can write down: then there is no telling two models apart
+        return None
+
+
+def computing() -> bytes:
+    """Hash of all that computes a model, whatever the model: machine, torch, settings, and the engine's source."""
     import torch
 
     from pytest_ptq.engine import kernels
-    from pytest_ptq.engine.artifact import to_bytes
 
-    digest = hashlib.sha256()
-    try:
-        digest.update(to_bytes(fused))
-    except StoreError:  # a layer that only its own class can write down: then there is no telling two models apart
-        return None
     machine = describe_machine(torch.get_num_threads())
+    digest = hashlib.sha256()
     digest.update(
         json.dumps(
             [
@@ -80,4 +85,4 @@ def computed_by(fused: FusedModule) -> str | None:
     )
     for path in sorted(ENGINE.rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    return digest.digest()

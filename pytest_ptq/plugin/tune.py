@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pytest_ptq import __version__
 from pytest_ptq.errors import PTQError, StoreError
 from pytest_ptq.judge.gates import limit_verdict
 from pytest_ptq.metrics import INT8_MACS, Limit, Measurement, Metric, Verdict
@@ -22,9 +20,9 @@ from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.options import project_root
 from pytest_ptq.plugin.selection import Selection
 from pytest_ptq.plugin.session import PTQSession
+from pytest_ptq.plugin.tune_key import tune_key
 from pytest_ptq.qconfig import QConfig
 from pytest_ptq.report.printable import printable
-from pytest_ptq.runner import SuiteRun
 from pytest_ptq.store.atomic import write_text
 from pytest_ptq.store.strict_json import JSONError, parse
 from pytest_ptq.tuning import Tuned, tune
@@ -103,7 +101,8 @@ def _tune_one(session: PTQSession, selection: Selection, qconfig: QConfig, write
     limits = terms.limits(ACCURACY)
     if not limits:
         raise StoreError("no limit on accuracy is set, so that nothing is to be met", place=place)
-    name = f"{selection.suite.name}_{qconfig.name}_{_content(session, selection, run, qconfig)}.json"
+    key = tune_key(selection, run, qconfig, session.machine.key_for(qconfig.runtime))
+    name = f"{selection.suite.name}_{qconfig.name}_{key}.json"
     memory = FileMemory(project_root(session.config) / ".ptq" / "tune" / name, session.tables.known_metrics)
     found = tune(run, qconfig, lambda measured: keeps(limits, measured), memory)
     for line in told(found, limits, place):
@@ -134,23 +133,6 @@ def told(found: Tuned, limits: Mapping[str, Limit], place: str) -> list[str]:
         return [f"{place}: keeps its limits as it is: {figures}; {spent}"]
     count = f"{len(found.layers)} of {found.candidates} layers in fp32"
     return [f"{place}: {count} keep the limits: {figures}; {spent}", f"  {found.source()}"]
-
-
-def _content(session: PTQSession, selection: Selection, run: SuiteRun, qconfig: QConfig) -> str:
-    """What the findings hold for: weights, data, qconfig, machine and versions, in sixteen digits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(run.model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().contiguous().flatten().view(-1).numpy().tobytes())
-    prints = getattr(run.dataset, "fingerprints", None)
-    for part in prints() if prints is not None else ():
-        digest.update("\n".join(map(str, part)).encode())
-    suite = selection.suite
-    digest.update(repr((suite.name, selection.kind, selection.argument, suite.metrics, suite.top1)).encode())
-    digest.update(
-        repr((qconfig, session.machine.key_for(qconfig.runtime), session.machine.torch, __version__)).encode()
-    )
-    return digest.hexdigest()[:16]
 
 
 def run_tuning(session: PTQSession, pytest_session: pytest.Session) -> bool:

@@ -136,6 +136,10 @@ class FileImages:
         """The class of each calibration image; None when that of any is unknown."""
         return None if UNKNOWN in self._calibration_labels else self._calibration_labels
 
+    def evaluation_labels(self) -> list[int]:
+        """The class of each evaluation image, without decoding any."""
+        return [image.label for image in self._evaluation]
+
     def fingerprints(self) -> tuple[Iterator[str], Iterator[str]]:
         """SHA-256 of each file's bytes."""
         return map(_file_hash, self._calibration), (_file_hash(image.path) for image in self._evaluation)
