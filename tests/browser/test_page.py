@@ -196,13 +196,17 @@ def test_names_in_charts_stand_clear_of_one_another(window, tmp_path):
     found = []
     for run in range(24):
         drops = {f"q{i}": 0.1 if run < 2 + 2 * i else 0.6 for i in range(4)}
-        found.append(run_of(run, [result("net", name, run, drop=drop) for name, drop in drops.items()]))
+        found.append(
+            run_of(run, [result("garments_of_all_kinds", name, run, drop=drop) for name, drop in drops.items()])
+        )
     path = tmp_path / "names.html"
     path.write_text(html_report(found), encoding="utf-8")
     page = window.open(path)
     figure = page.locator(f'figure.history[data-metric="{m.ACCURACY_DROP.key}"]')
     for run in (2, 4, 6, 8):
         assert figure.locator("svg text", has_text=found[run].commit[:10]).count() == 1
+    for name, side in (("[q0]", "start"), (" fp32", "end")):  # the fastest and the slowest model
+        assert page.locator("#pareto svg text", has_text=name).get_attribute("text-anchor") == side
     for plot in (figure.locator(".plot"), page.locator("#pareto .plot").first):
         assert plot.evaluate(OVERLAPS) == 0
 
