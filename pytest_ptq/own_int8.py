@@ -49,7 +49,7 @@ class OwnInt8(QConfig):
         """Raises UsageError: a name that cannot be one, or something that is no model."""
         if not isinstance(source, Int8Source) and (not callable(source) or isinstance(source, type)):
             remedy = "Give OnnxFile(...), OpenVINOFile(...), ExportedProgram(...), TorchScriptFile(...) or a function."
-            raise UsageError(f"a {type(source).__name__} is no int8 model", place=f"int8 {name!r}", remedy=remedy)
+            raise UsageError(f"int8 {name!r} is a {type(source).__name__}, not an int8 model", remedy=remedy)
         runtime = source.runtime if isinstance(source, Int8Source) else RUNTIMES[0]
         return cls(name, runtime=runtime, source=source)
 

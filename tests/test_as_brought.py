@@ -168,8 +168,8 @@ def test_names_and_kinds_that_cannot_be() -> None:
     variants = {"embedded": Variant(model=Tiny(), data=Noise())}
     for int8, sentence in (
         (["m.onnx"], "int8 is a list"),
-        ({"vendor": "m.onnx"}, "int8 'vendor': a str is no int8 model"),
-        ({"vendor": nn.Linear}, "int8 'vendor': a type is no int8 model"),
+        ({"vendor": "m.onnx"}, "int8 'vendor' is a str, not an int8 model"),
+        ({"vendor": nn.Linear}, "int8 'vendor' is a type, not an int8 model"),
         ({"a b": OnnxFile("m.onnx")}, "'a b' cannot name a qconfig"),
     ):
         with pytest.raises(SuiteError, match=sentence):

@@ -92,7 +92,7 @@ def test_what_nobody_can_know_is_skipped_and_never_passes_a_limit(project: Proje
     ("int8", "sentence"),
     [
         ("{'x86': OnnxFile('m.onnx')}", "'x86' names a qconfig and an int8 model"),
-        ("{'vendor': 'm.onnx'}", "int8 'vendor': a str is no int8 model"),
+        ("{'vendor': 'm.onnx'}", "int8 'vendor' is a str, not an int8 model"),
         ("{'vendor': OnnxFile('m.bin')}", "m.bin does not look like an ONNX model"),
     ],
 )
