@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from pytest_ptq.engine.blocks import Conv3dBlock, ConvBlock
+from pytest_ptq.engine.export.spelled import spell_out
 from pytest_ptq.engine.export.twin import ExportableModule
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import call_nodes, finish, layer_of, replace_chain, stage_copy
@@ -16,6 +17,7 @@ def float_twin(fused: FusedModule) -> ExportableModule:
     twin = stage_copy(fused, ExportableModule)
     for node in call_nodes(twin):
         _restore_transposed(twin, node)
+    spell_out(twin)
     finish(twin)
     return twin
 

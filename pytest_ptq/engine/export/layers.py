@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pytest_ptq.engine import modules as q
@@ -63,112 +61,9 @@ def clamp_twin(layer: q.QuantizedClamp, x: QParams | None, how: Placement) -> nn
     return Rounded(lambda v: v.clamp(low, high), None, how)
 
 
-def mean_twin(layer: q.QuantizedMean, x: QParams | None, how: Placement) -> nn.Module:
-    """Over all of an image it is global average pooling, for which there are int8 kernels."""
-
-    def compute(v: Tensor) -> Tensor:
-        pool = _POOLS.get(v.ndim) if _dims(layer, v) == list(range(2, v.ndim)) else None
-        return v.mean(_dims(layer, v), True) if pool is None else pool(v, 1)
-
-    def drop(v: Tensor) -> Tensor:
-        dims = _dims(layer, v)
-        return v.flatten(dims[0] - 1) if dims == list(range(dims[0], v.ndim)) and dims[0] else _squeezed(v, dims)
-
-    return Rounded(compute, layer.out, how, after=None if layer.keepdim else drop)
-
-
-def _dims(layer: q.QuantizedMean, v: Tensor) -> list[int]:
-    return sorted(d % v.ndim for d in layer.dims)
-
-
-def _squeezed(v: Tensor, dims: Sequence[int]) -> Tensor:
-    for d in reversed(dims):
-        v = v.squeeze(d)
-    return v
-
-
-_POOLS: Mapping[int, Callable[..., Tensor]] = {
-    3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d,
-}  # fmt: skip
-
-
-def average_twin(layer: q.QuantizedAvgPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    dims = layer.dims
-    gain = math.prod(layer.kernel_size) / layer.divisor_override if layer.divisor_override else 1.0
-    counts = True if layer.divisor_override else layer.count_include_pad
-    pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims - 1]
-
-    def compute(v: Tensor) -> Tensor:
-        y = pool(v, layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, counts)
-        return y if gain == 1.0 else y * gain
-
-    return Rounded(compute, layer.out, how)
-
-
-def adaptive_average_twin(layer: q.QuantizedAdaptiveAvgPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    """Where windows differ in size, a product with a matrix of averages for each dimension."""
-
-    def compute(v: Tensor) -> Tensor:
-        sizes = _sizes(layer.output_size, v, layer.dims)
-        given = [int(s) for s in v.shape[-layer.dims :]]
-        if all(old % new == 0 for old, new in zip(given, sizes, strict=True)):
-            steps = [old // new for old, new in zip(given, sizes, strict=True)]
-            pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[layer.dims - 1]
-            return v if set(steps) == {1} else pool(v, steps, steps)
-        for d, (old, new) in enumerate(zip(given, sizes, strict=True)):
-            dim = v.ndim - layer.dims + d
-            if old != new:
-                v = (v.transpose(dim, -1) @ _averages(old, new)).transpose(dim, -1)
-        return v
-
-    return Rounded(compute, layer.out, how)
-
-
-def _sizes(output_size: Any, v: Tensor, dims: int) -> list[int]:
-    listed = list(output_size) if isinstance(output_size, (tuple, list)) else [output_size]
-    listed = listed * dims if len(listed) == 1 else listed
-    return [int(v.shape[d - dims]) if size is None else int(size) for d, size in enumerate(listed)]
-
-
-def _windows(old: int, new: int) -> list[tuple[int, int]]:
-    """The window of each output, as torch's adaptive pooling takes them."""
-    return [(i * old // new, -(-(i + 1) * old // new)) for i in range(new)]
-
-
-def _averages(old: int, new: int) -> Tensor:
-    """(old, new): the share of each input in each output."""
-    shares = torch.zeros(old, new)
-    for i, (start, end) in enumerate(_windows(old, new)):
-        shares[start:end, i] = 1 / (end - start)
-    return shares
-
-
-def adaptive_maximum_twin(layer: q.QuantizedAdaptiveMaxPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    def compute(v: Tensor) -> Tensor:
-        for d, new in enumerate(_sizes(layer.output_size, v, layer.dims)):
-            dim = v.ndim - layer.dims + d
-            parts = [
-                v.narrow(dim, start, end - start).amax(dim, True) for start, end in _windows(int(v.shape[dim]), new)
-            ]
-            v = torch.cat(parts, dim)
-        return v
-
-    return _moved(compute, x, how)
-
-
-def maximum_twin(layer: q.QuantizedMaxPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[layer.dims - 1]
-    return _moved(
-        lambda v: pool(v, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode), x, how
-    )
-
-
-def pad_twin(layer: q.QuantizedPad, x: QParams | None, how: Placement) -> nn.Module:
-    return _moved(lambda v: F.pad(v, layer.pad), x, how)
-
-
-def _moved(compute: Callable[..., Tensor], x: QParams | None, how: Placement) -> nn.Module:
-    return Rounded(compute, x if how.rounds_moves else None, how)
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """The larger first: OpenVINO takes a product into what dequantizes its first factor, and no other."""
+    return a * b if a.numel() >= b.numel() else b * a
 
 
 def _of_two(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
@@ -187,22 +82,10 @@ TWINS: Mapping[type[nn.Module], Twin] = {
     q.DeQuantize: lambda layer, x, how: Identity(),
     q.QuantizedAdd: _of_two(operator.add),
     q.QuantizedSub: _of_two(operator.sub),
-    q.QuantizedMul: _of_two(operator.mul),
+    q.QuantizedMul: _of_two(multiply),
     q.QuantizedMaximum: _of_two(torch.maximum),
     q.QuantizedMinimum: _of_two(torch.minimum),
     q.QuantizedCat: _of_many(lambda parts, dim: torch.cat(list(parts), dim)),
     q.QuantizedStack: _of_many(lambda parts, dim: torch.stack(list(parts), dim)),
     q.QuantizedClamp: clamp_twin,
-    q.QuantizedPad: pad_twin,
-    q.QuantizedMean: mean_twin,
-    **dict.fromkeys((q.QuantizedAvgPool1d, q.QuantizedAvgPool2d, q.QuantizedAvgPool3d), average_twin),
-    **dict.fromkeys(
-        (q.QuantizedAdaptiveAvgPool1d, q.QuantizedAdaptiveAvgPool2d, q.QuantizedAdaptiveAvgPool3d),
-        adaptive_average_twin,
-    ),
-    **dict.fromkeys((q.QuantizedMaxPool1d, q.QuantizedMaxPool2d, q.QuantizedMaxPool3d), maximum_twin),
-    **dict.fromkeys(
-        (q.QuantizedAdaptiveMaxPool1d, q.QuantizedAdaptiveMaxPool2d, q.QuantizedAdaptiveMaxPool3d),
-        adaptive_maximum_twin,
-    ),
 }

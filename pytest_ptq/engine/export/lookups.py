@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from pytest_ptq.engine.activations import ACTIVATIONS
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.export.layers import Rounded
 from pytest_ptq.engine.export.placement import Placement
+from pytest_ptq.engine.export.spelled import softsign
 from pytest_ptq.engine.modules import QuantizedChannelLookup, QuantizedLookup, lookup
 
 Function = Callable[[Tensor], Tensor]
@@ -42,7 +44,7 @@ def find_function(layer: QuantizedLookup, x: QParams) -> Function | None:
 
 def _candidates(table: Tensor, out: QParams | None, x: QParams) -> Iterator[Function]:
     yield from (act.function for name, act in ACTIVATIONS.items() if name != "none")
-    yield from (F.elu, F.mish, F.softplus, F.softsign, F.selu, torch.abs, torch.neg)
+    yield from (F.elu, F.mish, F.softplus, softsign, F.selu, torch.abs, torch.neg)
     reals = kernels.dequantize(torch.arange(256, dtype=torch.uint8), x).double()
     values = _reals(table, out).double()
     inside = torch.ones(256, dtype=torch.bool)
@@ -75,8 +77,9 @@ def _line(x: Tensor, y: Tensor) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def _reals(table: Tensor, out: QParams | None) -> Tensor:
-    return table if out is None else kernels.dequantize(table, out)
+def _reals(table: Any, out: QParams | None) -> Tensor:
+    reals: Tensor = table if out is None else kernels.dequantize(table, out)
+    return reals
 
 
 def _index(v: Tensor, x: QParams) -> Tensor:

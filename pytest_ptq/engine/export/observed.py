@@ -1,4 +1,4 @@
-"""What the sums of convolutions range over before a residual or an activation, observed in the int8 model."""
+"""What the sums of convolutions range over before a residual, observed in the int8 model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import torch
 from torch import fx
 
 from pytest_ptq.engine import kernels
-from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.affine import UINT8
+from pytest_ptq.engine.affine import UINT8, QParams
 from pytest_ptq.engine.calibrate import check_batch
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.export.placement import PLACEMENTS
 from pytest_ptq.engine.export.weighted import WEIGHTED, FloatWeighted
 from pytest_ptq.engine.graph import call_nodes, layer_of
-from pytest_ptq.engine.modules import QuantizedFlatNorm, QuantizedLinear, QuantizedWeighted
+from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedFlatNorm, QuantizedWeighted
 from pytest_ptq.engine.observers import OBSERVERS, MinMaxObserver
 
 OBSERVER = "minmax"
@@ -28,24 +27,27 @@ class _Watcher(fx.Interpreter):
     def __init__(self, model: QuantizedModule) -> None:
         super().__init__(model)
         self.layers: dict[fx.Node, FloatWeighted] = {}
+        self.reads: dict[fx.Node, QParams] = {}
         self.observers: dict[str, MinMaxObserver] = {}
         for node in call_nodes(model):
             layer = layer_of(model, node)
             if isinstance(layer, QuantizedWeighted) and _rounds_twice(layer):
+                self.reads[node] = layer.x
                 self.layers[node] = WEIGHTED[type(layer)](layer, PLACEMENTS["openvino"])
                 self.observers[str(node.target)] = OBSERVERS[OBSERVER].module(str(node.target))
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self.layers:
-            x = kernels.dequantize(self.env[n.all_input_nodes[0]], layer_of(self.module, n).x)
+            x = kernels.dequantize(self.env[n.all_input_nodes[0]], self.reads[n])
             self.observers[str(n.target)](self.layers[n].sums(x))
         return super().run_node(n)
 
 
 def _rounds_twice(layer: QuantizedWeighted) -> bool:
-    if isinstance(layer, (QuantizedLinear, QuantizedFlatNorm)) or layer.out is None:
-        return False
-    return getattr(layer, "residual", None) is not None or not ACTIVATIONS[layer.activation].saturates
+    """Before a residual; what an activation may read follows from its output."""
+    return (
+        isinstance(layer, QuantizedConv2d) and not isinstance(layer, QuantizedFlatNorm) and layer.residual is not None
+    )
 
 
 @torch.inference_mode()

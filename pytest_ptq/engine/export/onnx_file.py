@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import pytest_ptq
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.export.floats import float_twin
 from pytest_ptq.engine.export.observed import observe_sums
 from pytest_ptq.engine.export.placement import placement_for
-from pytest_ptq.engine.export.proto import finished, import_onnx
+from pytest_ptq.engine.export.proto import STAGE, finished, import_onnx
 from pytest_ptq.engine.export.sizes import fix_sizes
+from pytest_ptq.engine.export.tracing import OPSET, refusal, trace
 from pytest_ptq.engine.export.twin import give_quantized_tensors, make_twin
 from pytest_ptq.engine.fuse import FusedModule
-from pytest_ptq.engine.graph import StageModule, layer_of
+from pytest_ptq.engine.graph import StageModule
 from pytest_ptq.errors import ExportError, StoreError
-
-OPSET = 17
-"""The operator set of the files: per-channel DequantizeLinear is in 13, LayerNormalization in 17."""
 
 
 @torch.no_grad()
@@ -48,8 +45,8 @@ def export_onnx(
         path: the file.
         example: an input (N, ...) of the model, float32.
         runtime: whose fusions the pairs are placed for: `onnxruntime` or `openvino`.
-        batches: calibration batches. Where the runtime rounds a sum that the engine does not, before a residual or an
-            activation, the range of that sum is then observed; by default it is derived from what surrounds it.
+        batches: calibration batches. Where the runtime rounds a convolution's sums before a residual, which the engine
+            does not, their range is then observed; by default it is derived from the output's and the residual's.
         layer_outputs: let every quantized tensor be a further output of the file, float32, named by its layer's path
             (`quantized_tensors` lists them).
 
@@ -92,14 +89,9 @@ def _traced(twin: StageModule, x: Tensor, extra: list[str]) -> bytes:
     axes = {name: {0: "batch"} for name in ("input", *names)}
     content = io.BytesIO()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer is deprecated, and remarks on every size that it takes down
-            torch.onnx.export(
-                flat, (x,), content, dynamo=False, opset_version=OPSET, input_names=["input"], output_names=names,
-                dynamic_axes=axes,
-            )  # fmt: skip
+        trace(flat, (x,), content, input_names=["input"], output_names=names, dynamic_axes=axes)
     except Exception as error:
-        raise _refusal(twin, x, error) from error
+        raise refusal(twin, x, error) from error
     return content.getvalue()
 
 
@@ -117,7 +109,7 @@ class _Flat(nn.Module):
         """`output`, or a name for each of several: the key of a dictionary, or `output.0`, `output.1`."""
         found = self.stage(x)
         answers = found[0] if extra else found
-        return [*(f"output{path}" for path, _ in _flattened(answers)), *extra]
+        return [*(f"output{path}" for path, _ in _flattened(answers)), *(f"{STAGE}{path}" for path in extra)]
 
 
 def _flattened(value: Any, path: str = "") -> list[tuple[str, Tensor]]:
@@ -128,61 +120,6 @@ def _flattened(value: Any, path: str = "") -> list[tuple[str, Tensor]]:
     if isinstance(value, (tuple, list)):
         return [leaf for i, part in enumerate(value) for leaf in _flattened(part, f"{path}.{i}")]
     return []
-
-
-def _refusal(twin: StageModule, x: Tensor, error: Exception) -> ExportError:
-    """What cannot be exported, where it stands and why."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    place = _first_that_fails(twin, x)
-    return ExportError(
-        f"it cannot be written as ONNX ({reason})",
-        place=place,
-        remedy="Write that layer otherwise, or run the model in torch.",
-    )
-
-
-class _Alone(nn.Module):
-    """One node of a graph, with the values that it reads."""
-
-    def __init__(self, stage: StageModule, node: fx.Node, env: dict[fx.Node, Any]) -> None:
-        super().__init__()
-        self.stage, self.node, self.env = stage, node, env
-        self.reads = [n for n in node.all_input_nodes if isinstance(env[n], Tensor)]
-
-    def forward(self, *tensors: Tensor) -> Any:
-        given = {**self.env, **dict(zip(self.reads, tensors, strict=True))}
-        args, kwargs = fx.map_arg((self.node.args, self.node.kwargs), lambda n: given[n])
-        if self.node.op == "call_method":
-            return getattr(args[0], str(self.node.target))(*args[1:], **kwargs)
-        function: Any = layer_of(self.stage, self.node) or self.node.target
-        return function(*args, **kwargs)
-
-
-class _AllValues(fx.Interpreter):
-    """Runs a graph and keeps every value."""
-
-    def __init__(self, stage: StageModule) -> None:
-        super().__init__(stage, garbage_collect_values=False)
-
-
-def _first_that_fails(twin: StageModule, x: Tensor) -> str | None:
-    """The first layer that cannot be exported by itself; None where they only fail together."""
-    run = _AllValues(twin)
-    run.run(x)
-    for node in twin.graph.nodes:
-        if node.op not in ("call_module", "call_function", "call_method"):
-            continue
-        alone = _Alone(twin, node, dict(run.env))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    alone, tuple(run.env[n] for n in alone.reads), io.BytesIO(), dynamo=False, opset_version=OPSET
-                )
-        except Exception:
-            op = getattr(node.target, "__name__", node.target)
-            return f"layer {node.meta.get('layer', node.name)} ({op})"
-    return None
 
 
 def _origin(model: QuantizedModule | FusedModule) -> dict[str, str]:

@@ -18,17 +18,20 @@ class Placement:
         rounds_moves: what moves integers about is recognised by a pair of its own behind it.
         clips_integers: what lies beyond an integer's bounds is cut off between the pair, not before it.
         flattens_linear: linear layers over more than two dimensions are matrix products of two.
+        pads_averages: zeros that an average counts are padding before it. OpenVINO 2026.4 pads integers with 0 there,
+            whatever their zero point.
     """
 
     rounds_convolutions: bool
     rounds_moves: bool
     clips_integers: bool
     flattens_linear: bool
+    pads_averages: bool
 
 
 PLACEMENTS: Mapping[str, Placement] = {
-    "onnxruntime": Placement(True, True, True, True),
-    "openvino": Placement(False, False, False, False),
+    "onnxruntime": Placement(True, True, True, True, True),
+    "openvino": Placement(False, False, False, False, False),
 }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_ptq.errors import InstallationError
 
 PRODUCER = "pytest-ptq"
+STAGE, WEIGHT = "stage.", ".weight"
+"""What the exporter puts before the path of what is stored, and how a layer's weight is called."""
 
 
 def import_onnx() -> Any:
@@ -36,8 +39,10 @@ def finished(content: bytes, metadata: Mapping[str, str], version: str, extra: S
     model = onnx.load_model_from_string(content)
     graph = model.graph
     constants_to_initializers(onnx, graph)
-    for name in extra:
-        _set_apart(onnx, graph, name)
+    _name_after_layers(graph)
+    for name in extra:  # the exporter takes no name of digits alone, which layers of a Sequential have
+        _set_apart(onnx, graph, f"{STAGE}{name}")
+    _rename(graph, {f"{STAGE}{name}": name for name in extra})
     graph.name = PRODUCER
     model.producer_name, model.producer_version = PRODUCER, version
     model.doc_string = ""
@@ -78,6 +83,35 @@ def constants_to_initializers(onnx: Any, graph: Any) -> None:
     kept.extend(onnx.helper.make_node("Identity", [renamed[name]], [name]) for name in lost)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _name_after_layers(graph: Any) -> None:
+    """Call what is stored by its path in the model, and what multiplies with a weight by its layer."""
+    found = {t.name: t.name.removeprefix(STAGE) for t in graph.initializer if t.name.startswith(STAGE)}
+    for tensor in graph.initializer:
+        tensor.name = found.get(tensor.name, tensor.name)
+    layers: dict[str, str] = {}
+    taken: Counter[str] = Counter()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = found.get(name, name)
+        weights = [n for n in node.input if n in found.values() and n.endswith(WEIGHT)]
+        layer = weights[0].removesuffix(WEIGHT) if weights else next((layers[n] for n in node.input if n in layers), "")
+        if weights and node.op_type == "DequantizeLinear":
+            layers[node.output[0]] = layer
+        elif layer:
+            taken[layer] += 1
+            node.name = layer if taken[layer] == 1 else f"{layer}#{taken[layer]}"
+
+
+def _rename(graph: Any, new: Mapping[str, str]) -> None:
+    """Give computed values other names."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = new.get(name, name)
+    for output in graph.output:
+        output.name = new.get(output.name, output.name)
 
 
 def _set_apart(onnx: Any, graph: Any, name: str) -> None:

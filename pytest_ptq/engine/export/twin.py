@@ -7,10 +7,15 @@ from typing import Any
 
 from torch import fx, nn
 
+from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.export.layers import TWINS, Rounded
 from pytest_ptq.engine.export.lookups import channel_lookup_twin, lookup_twin
+from pytest_ptq.engine.export.padding import fold_padding, pad_twin
 from pytest_ptq.engine.export.placement import Placement
+from pytest_ptq.engine.export.pools import POOLS
+from pytest_ptq.engine.export.replaced import replace_layer
+from pytest_ptq.engine.export.spelled import spell_out
 from pytest_ptq.engine.export.tensors import rounded_nodes, stored_as
 from pytest_ptq.engine.export.weighted import WEIGHTED
 from pytest_ptq.engine.graph import (
@@ -19,11 +24,17 @@ from pytest_ptq.engine.graph import (
     finish,
     insert_after,
     layer_of,
-    put_layer,
     stage_copy,
     unique_path,
 )
-from pytest_ptq.engine.modules import Int8Layer, QuantizedChannelLookup, QuantizedLookup
+from pytest_ptq.engine.modules import (
+    DeQuantize,
+    Int8Layer,
+    Quantize,
+    QuantizedChannelLookup,
+    QuantizedLookup,
+    QuantizedPad,
+)
 from pytest_ptq.errors import ExportError
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -44,33 +55,37 @@ def make_twin(model: QuantizedModule, how: Placement, seen: Ranges) -> Exportabl
     twin = stage_copy(model, ExportableModule)
     for node in call_nodes(twin):
         layer = layer_of(twin, node)
-        if layer is None or not _is_int8(layer):
+        if layer is None or not isinstance(layer, (Int8Layer, Quantize, DeQuantize)):
             if node.name in stored and how.rounds_moves and not _gives_parts(node):
                 _round_moved(twin, node, stored[node.name], how)
             continue
         read = stored.get(node.all_input_nodes[0].name)
-        put_layer(twin, str(node.target), _twin_of(str(node.target), layer, read, how, seen))
+        replace_layer(twin, str(node.target), _twin_of(str(node.target), layer, read, how, seen))
+    fold_padding(twin)
+    spell_out(twin)
     finish(twin)
     return twin
 
 
-def _is_int8(layer: nn.Module) -> bool:
-    return isinstance(layer, Int8Layer) or type(layer) in TWINS
+ALL: Mapping[type[nn.Module], Any] = {
+    **TWINS, **POOLS, QuantizedPad: pad_twin, QuantizedLookup: lookup_twin, QuantizedChannelLookup: channel_lookup_twin,
+}  # fmt: skip
 
 
-def _twin_of(path: str, layer: nn.Module, read: Any, how: Placement, seen: Ranges) -> nn.Module:
+def _twin_of(path: str, layer: nn.Module, read: QParams | None, how: Placement, seen: Ranges) -> nn.Module:
     kind = type(layer)
+    made: nn.Module
     if kind in WEIGHTED:
-        made: nn.Module = WEIGHTED[kind](layer, how, seen.get(path))
+        made = WEIGHTED[kind](layer, how, seen.get(path))
         return made
-    if kind is QuantizedLookup or kind is QuantizedChannelLookup:
-        make: Any = lookup_twin if kind is QuantizedLookup else channel_lookup_twin
-        return make(layer, read, how)  # type: ignore[no-any-return]
-    if kind not in TWINS:
+    if kind not in ALL:
         raise ExportError(
-            f"{kind.__name__} has no form in ONNX", place=f"layer {path}", remedy="Keep it in fp32 (fp32_layers)."
+            f"{kind.__name__} has no form in ONNX",
+            place=f"layer {path}",
+            remedy="Keep it in fp32: name it in the qconfig's fp32_layers.",
         )
-    return TWINS[kind](layer, read, how)
+    made = ALL[kind](layer, read, how)
+    return made
 
 
 def _gives_parts(node: fx.Node) -> bool:
@@ -79,7 +94,7 @@ def _gives_parts(node: fx.Node) -> bool:
     return name in ("chunk", "split", "unbind")
 
 
-def _round_moved(twin: ExportableModule, node: fx.Node, q: Any, how: Placement) -> None:
+def _round_moved(twin: ExportableModule, node: fx.Node, q: QParams, how: Placement) -> None:
     path = unique_path(twin, f"{node.meta['layer']}.round")
     new = insert_after(twin, node, path, Rounded(lambda v: v, q, how))
     new.meta = dict(node.meta)
