@@ -49,7 +49,7 @@ _POOLS: Mapping[int, Callable[..., Tensor]] = {
 
 
 def average_twin(layer: q.QuantizedAvgPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    """By its own node; where the last window reaches beyond the end, over which runtimes differ, by matrices."""
+    """By its own node; by matrices where the last window reaches beyond the end, or a runtime pads otherwise."""
     override = layer.divisor_override
     gain = math.prod(layer.kernel_size) / override if override else 1.0
     counts = bool(override) or layer.count_include_pad
@@ -57,24 +57,26 @@ def average_twin(layer: q.QuantizedAvgPool2d, x: QParams | None, how: Placement)
 
     def compute(v: Tensor) -> Tensor:
         sides = list(zip(map(int, v.shape[-layer.dims :]), layer.kernel_size, layer.stride, layer.padding, strict=True))
-        if layer.ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in sides):
-            y = averaged(v, [_windows(n, k, s, p, counts, bool(override)) for n, k, s, p in sides])
-            return y / override if override else y
-        shape = (layer.kernel_size, layer.stride, layer.padding, False)
+        cut = layer.ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in sides)
         y: Tensor
-        if counts and any(layer.padding) and not how.pads_averages:
-            # Ones are averaged to the share of each window that lies inside.
-            y = pool(v, *shape, False) * pool(torch.ones(1, 1, *map(int, v.shape[-layer.dims :])), *shape, True)
-        else:
-            y = pool(v, *shape, counts)
+        if cut or (counts and any(layer.padding) and not how.pads_averages):
+            y = averaged(v, [_windows(n, k, s, p, layer.ceil_mode, counts, bool(override)) for n, k, s, p in sides])
+            return y / override if override else y
+        y = pool(v, layer.kernel_size, layer.stride, layer.padding, False, counts)
         return y if gain == 1.0 else y * gain
 
     return Rounded(compute, layer.out, how)
 
 
-def _windows(size: int, kernel: int, stride: int, padding: int, counts_padding: bool, sums: bool) -> Windows:
-    """As torch cuts windows off with ceil_mode: at the end of the padding, and the last one begins before it."""
-    count = -(-(size + 2 * padding - kernel) // stride) + 1
+def _windows(
+    size: int, kernel: int, stride: int, padding: int, beyond: bool, counts_padding: bool, sums: bool
+) -> Windows:
+    """As torch cuts windows off with ceil_mode: at the end of the padding, and the last one begins before it.
+
+    beyond: the last window may reach beyond the end.
+    """
+    room = size + 2 * padding - kernel
+    count = (-(-room // stride) if beyond else room // stride) + 1
     count -= (count - 1) * stride >= size + padding
     found = []
     for start in range(-padding, count * stride - padding, stride):
