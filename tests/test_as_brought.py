@@ -94,6 +94,25 @@ def test_programs_of_torch(tmp_path: Path) -> None:
     assert run.measure("coverage", own["script"])["int8_kernels_percent"].value == 0.0
 
 
+def test_processes_that_time_read_programs_of_torch(tmp_path: Path) -> None:
+    from pytest_ptq import engine
+    from pytest_ptq.measure.processes import REFERENCE
+    from pytest_ptq.worker import load_models
+
+    model, x = Tiny().build(), torch.rand(1, 3, 8, 8)
+    reference = tmp_path / "fp32.safetensors"
+    engine.save(engine.fuse(model), reference)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        torch.jit.save(torch.jit.trace(model, (x,)), str(tmp_path / "m.pt"))  # type: ignore[no-untyped-call]
+    files = {REFERENCE: reference, "exported": tmp_path / "m.pt2", "script": tmp_path / "m.pt"}
+    found = load_models({name: str(path) for name, path in files.items()})
+    with torch.inference_mode():
+        for name in ("exported", "script"):
+            assert torch.allclose(found[name](x), model(x), atol=1e-5)
+
+
 def test_a_module_is_weighed_by_its_state_and_a_function_is_not() -> None:
     run, own = run_with(module=lambda: Tiny().build(), function=lambda: lambda x: Tiny().build()(x))
     assert run.measure("accuracy", own["function"])["flips_percent"].value == 0.0

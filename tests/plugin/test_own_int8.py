@@ -47,6 +47,26 @@ def test_it_stands_beside_the_qconfigs(project: Project, vendor: bytes) -> None:
     assert entry["measurements"]["size_int8_bytes"]["value"] == len(vendor)
 
 
+def test_its_latency_is_held_against_fp32_in_the_same_runtime(project: Project, vendor: bytes) -> None:
+    (project.path / "suites" / "vendor.onnx").write_bytes(vendor)
+    bring(project, "{'vendor': OnnxFile('vendor.onnx')}")
+    result = project.run("--ptq-metrics", "latency", "--ptq-qconfig", "vendor")
+    result.assert_outcomes(passed=1)
+    (record,) = project.records()
+    (entry,) = record["results"]
+    assert entry["runtime"] == "onnxruntime"
+    assert entry["measurements"]["latency_ratio"]["details"]["processes"] > 1
+
+
+def test_a_module_is_timed_in_this_process_and_left_open(project: Project) -> None:
+    bring(project, "{'vendor': lambda: Tiny().build()}")
+    project.run("--ptq-metrics", "latency", "--ptq-qconfig", "vendor", "--ptq-strict").assert_outcomes(failed=1)
+    (record,) = project.records()
+    (judged,) = record["results"][0]["judgements"].values()
+    assert judged["verdict"] == "INCONCLUSIVE"
+    assert "it was timed in one process only, because it cannot be stored" in judged["reason"]
+
+
 def test_everything_is_collected_and_nothing_is_imported(project: Project) -> None:
     bring(project, "{'vendor': OnnxFile('nowhere.onnx')}")
     result = project.run("--collect-only", "-q")
