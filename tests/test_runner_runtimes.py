@@ -390,3 +390,32 @@ def test_progress_is_shown_for_every_runtime() -> None:
     assert [title for title in seen if title.startswith("evaluating")] == [
         "evaluating x86", "evaluating fp32", "evaluating x86-onnxruntime", "evaluating x86-openvino",
     ]  # fmt: skip
+
+
+@BOTH
+def test_images_of_another_size_than_is_timed_have_a_file_of_their_own(
+    runtime: str, watch: Stopwatch, calls: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    qconfig = in_runtime(X86, runtime)
+    run = SuiteRun(replace(suite(Noise()), latency_shape=(1, 3, 16, 16)), threads=1)
+    same = SuiteRun(suite(Noise()), threads=1)
+    for gate in ("accuracy", "size", "coverage"):
+        assert run.measure(gate, qconfig) == same.measure(gate, qconfig)
+    assert run.measure("latency", qconfig)
+    assert len(calls["export"]) == 1 + 3, "int8 for images, and again with fp32 for what is timed"
+    (job,) = watch.jobs
+    assert job.shape == (1, 3, 16, 16)
+    for path in job.models.values():
+        (given,) = onnx.load(str(path)).graph.input
+        assert [d.dim_value for d in given.type.tensor_type.shape.dim][1:] == [3, 16, 16]
+    x = torch.rand(2, 3, 8, 8)
+    assert RUNTIMES[runtime].load(run.save(qconfig, tmp_path), 1).run(x.numpy()).shape == (2, 10)
+
+
+@BOTH
+def test_images_of_many_sizes_are_answered_too(runtime: str) -> None:
+    run, qconfig = SuiteRun(suite(Noise()), threads=1), in_runtime(X86, runtime)
+    called, quantized = run.in_runtime(runtime).called(qconfig), run.quantized(qconfig)
+    for size in (8, 9, 12, 8, 17, 20, 9):
+        x = torch.rand(2, 3, size, size)
+        assert (called(x) - quantized(x)).abs().max() < 0.05

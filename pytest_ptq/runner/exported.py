@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_ptq.errors import PTQError
 from pytest_ptq.qconfig import QConfig, quantization_of
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
     from pytest_ptq.runner.models import SuiteModels
 
+Size: TypeAlias = tuple[int, ...]
+"""Of one image: channels, height, width."""
+
 
 class Exported:
     """Models of one suite as files of one runtime, in a folder that goes when this does.
+
+    A file has every size but that of the batch from an example: each size that is asked for is a file of its own.
 
     Args:
         models: of the suite.
@@ -28,40 +33,46 @@ class Exported:
 
     def __init__(self, models: SuiteModels, runtime: str) -> None:
         self._models, self._runtime = models, runtime
-        self._made: dict[QConfig | None, Path | PTQError] = {}
+        self._made: dict[tuple[QConfig | None, Size], Path | PTQError] = {}
 
-    def int8(self, qconfig: QConfig) -> Path:
-        """Raises ExportError, and what quantizing raises."""
-        return self._once(quantization_of(qconfig))
+    def int8(self, qconfig: QConfig, like: Tensor) -> Path:
+        """The int8 model for inputs (N, ...) like the given one. Raises ExportError, and what quantizing raises."""
+        return self._once(quantization_of(qconfig), like)
 
-    def fp32(self) -> Path:
+    def fp32(self, like: Tensor) -> Path:
         """The fair fp32 model: batch norms folded. Raises ExportError."""
-        return self._once(None)
+        return self._once(None, like)
 
     @cached_property
-    def example(self) -> Tensor:
+    def image(self) -> Tensor:
+        """One of the images (1, ...): the size that is deployed. Raises DataError."""
+        return self._models.first_images(1)
+
+    @cached_property
+    def timed(self) -> Tensor:
         """Random, of the shape that latency is measured with."""
         import torch
 
         return torch.rand(self._models.suite.latency_shape, generator=torch.Generator().manual_seed(0))
 
-    def _once(self, qconfig: QConfig | None) -> Path:
+    def _once(self, qconfig: QConfig | None, like: Tensor) -> Path:
         """What was written, or raised, the first time."""
-        if qconfig not in self._made:
+        key = (qconfig, tuple(like.shape[1:]))
+        if key not in self._made:
             try:
-                self._made[qconfig] = self._write(qconfig, self._folder / f"{len(self._made)}.onnx")
+                self._made[key] = self._write(qconfig, self._folder / f"{len(self._made)}.onnx", like)
             except PTQError as error:
-                self._made[qconfig] = error
-        found = self._made[qconfig]
+                self._made[key] = error
+        found = self._made[key]
         if isinstance(found, PTQError):
             raise found
         return found
 
-    def _write(self, qconfig: QConfig | None, path: Path) -> Path:
+    def _write(self, qconfig: QConfig | None, path: Path, like: Tensor) -> Path:
         from pytest_ptq.engine.export import export_onnx
 
         model = self._models.fused if qconfig is None else self._models.quantized(qconfig)
-        return export_onnx(model, path, self.example, runtime=self._runtime)
+        return export_onnx(model, path, like[:1], runtime=self._runtime)
 
     @cached_property
     def _folder(self) -> Path:

@@ -74,5 +74,9 @@ def _job(models: SuiteModels, files_of: Callable[[str], Exported], qconfig: QCon
     from pytest_ptq.engine.artifact import to_bytes
 
     model: bytes | Path
-    model = to_bytes(models.quantized(qconfig)) if runtime == RUNTIMES[0] else files_of(runtime).int8(qconfig)
+    if runtime == RUNTIMES[0]:
+        model = to_bytes(models.quantized(qconfig))
+    else:
+        files = files_of(runtime)
+        model = files.int8(qconfig, files.timed)
     return Job({REFERENCE: model}, models.suite.latency_shape, models.threads, runtime=runtime)

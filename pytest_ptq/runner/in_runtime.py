@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pytest_ptq.errors import StoreError
 from pytest_ptq.metrics import INT8_KERNELS, INT8_MACS, KERNELS, NOT_INT8, QDQ_PAIRS, Measurement
 from pytest_ptq.qconfig import QConfig
-from pytest_ptq.runner.exported import Exported
+from pytest_ptq.runner.exported import Exported, Size
 from pytest_ptq.runner.in_torch import covered, int8_share, told_how
 from pytest_ptq.runtimes import KernelCounts, Session, find_runtime
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_ptq.runner.models import SuiteModels
     from pytest_ptq.timing import FileTiming
 
+SESSIONS = 4
+"""How many models stay loaded, each for one size of image."""
 NAMED_LAYERS = 8
 """How many of the layers that do not run in int8 are named."""
 
@@ -43,17 +46,20 @@ class InRuntime:
         self._runtime = find_runtime(runtime)
         self._runtime.check_installed()
         self.files = Exported(models, runtime)
-        self._sessions: dict[QConfig, Session] = {}
+        self._sessions: OrderedDict[tuple[QConfig, Size], Session] = OrderedDict()
 
-    def session(self, qconfig: QConfig) -> Session:
-        """The int8 model, loaded once. Raises InferenceError, ExportError."""
-        if qconfig not in self._sessions:
-            self._sessions[qconfig] = self._runtime.load(self.files.int8(qconfig), self._models.threads)
-        return self._sessions[qconfig]
+    def session(self, qconfig: QConfig, like: Tensor) -> Session:
+        """The int8 model for inputs like the given one, loaded. Raises InferenceError, ExportError."""
+        key = (qconfig, tuple(like.shape[1:]))
+        if key not in self._sessions:
+            self._sessions[key] = self._runtime.load(self.files.int8(qconfig, like), self._models.threads)
+            while len(self._sessions) > SESSIONS:
+                self._sessions.popitem(last=False)
+        return self._sessions[key]
 
     def called(self, qconfig: QConfig) -> nn.Module:
         """The int8 model as something that takes and returns what the fp32 model does."""
-        return cast("nn.Module", _Called(self.session(qconfig), self._answer))
+        return cast("nn.Module", _Called(lambda x: self.session(qconfig, x), self._answer))
 
     @cached_property
     def _answer(self) -> Any:
@@ -61,11 +67,11 @@ class InRuntime:
         import torch
 
         with torch.inference_mode():
-            return self._models.fused(self.files.example)
+            return self._models.fused(self.files.image)
 
     def accuracy(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         found = self._evaluation.compare(self.called(qconfig), f"evaluating {qconfig.name}")
-        return told_how(found, str(self.session(qconfig).kernels()))
+        return told_how(found, str(self.session(qconfig, self.files.image).kernels()))
 
     def size(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         """Of the file that is deployed."""
@@ -73,7 +79,7 @@ class InRuntime:
         from pytest_ptq.measure.size import size_measurements
 
         leftover = covered(self._models, qconfig).fp32_parameters
-        int8 = self.files.int8(qconfig).stat().st_size
+        int8 = self.files.int8(qconfig, self.files.image).stat().st_size
         return size_measurements(serialized_bytes(self._models.model), int8, leftover)
 
     def coverage(self, qconfig: QConfig) -> Mapping[str, Measurement]:
@@ -82,7 +88,7 @@ class InRuntime:
         from pytest_ptq.runtimes.matching import verify
 
         found, counts = covered(self._models, qconfig), self._kernels(qconfig)
-        verified = verify(found.int8_layers, weighted_layers(self.files.int8(qconfig)), counts)
+        verified = verify(found.int8_layers, weighted_layers(self.files.int8(qconfig, self.files.image)), counts)
         details: dict[str, str] = {KERNELS: str(counts)}
         if verified.layers:
             details[NOT_INT8] = _listed(verified.layers)
@@ -94,9 +100,9 @@ class InRuntime:
         }
 
     def _kernels(self, qconfig: QConfig) -> KernelCounts:
-        """Of a session that has seen the shape which is timed, and none else."""
-        session = self._runtime.load(self.files.int8(qconfig), self._models.threads)
-        session.run(self.files.example.numpy())
+        """Of a session that has seen one image and nothing else: what is compiled may depend on the input."""
+        session = self._runtime.load(self.files.int8(qconfig, self.files.image), self._models.threads)
+        session.run(self.files.image.numpy())
         return session.kernels()
 
     @cached_property
@@ -104,15 +110,21 @@ class InRuntime:
         from pytest_ptq.timing import FileTiming
 
         models = self._models
-        return FileTiming(self._runtime, self.files.fp32, models.suite.latency_shape, models.threads, models.progress)
+        return FileTiming(
+            self._runtime,
+            lambda: self.files.fp32(self.files.timed),
+            models.suite.latency_shape,
+            models.threads,
+            models.progress,
+        )
 
     def stored(self, qconfig: QConfig) -> str:
         name = f"int8 {qconfig.name}"
-        self.timing.add(name, lambda: self.files.int8(qconfig))
+        self.timing.add(name, lambda: self.files.int8(qconfig, self.files.timed))
         return name
 
     def save(self, qconfig: QConfig, folder: Path) -> Path:
-        source = self.files.int8(qconfig)
+        source = self.files.int8(qconfig, self.files.image)
         target = folder / f"{self._models.suite.name}_{qconfig.name}{source.suffix}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -130,15 +142,15 @@ def _listed(layers: tuple[str, ...]) -> str:
 
 
 class _Called:
-    """A session that is called with a tensor, and answers in the form of `answer`."""
+    """Sessions that are called with a tensor, and answer in the form of `answer`."""
 
-    def __init__(self, session: Session, answer: Any) -> None:
-        self._session, self._answer = session, answer
+    def __init__(self, session_for: Callable[[Tensor], Session], answer: Any) -> None:
+        self._session_for, self._answer = session_for, answer
 
     def __call__(self, x: Tensor) -> Any:
         import torch
 
-        found = self._session.run(x.contiguous().numpy())
+        found = self._session_for(x).run(x.contiguous().numpy())
         parts = found if isinstance(found, tuple) else (found,)
         return _shaped_like(self._answer, (torch.from_numpy(part) for part in parts))
 
