@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from plugin.project import NO_LATENCY, Project, output
+from plugin.tiny_suite import Noise, Tiny
 
 from pages.fences import DOCS, block, blocks
+from pytest_ptq import OnnxFile, OpenVINOFile, engine
 from pytest_ptq.suite import Suite, load_suite
 
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--ptq-threads=1")
@@ -35,6 +37,35 @@ def test_the_fields_of_a_suite_are_all_told() -> None:
     page = (DOCS / "suites.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
     assert rows == set(Suite.__dataclass_fields__)
+
+
+def test_the_suite_with_int8_models_loads(tmp_path: Path) -> None:
+    suite = load_suite(put(tmp_path, "suites.md", "suites/shipped.py"), [])
+    assert suite.int8 == {
+        "vendor": OnnxFile(tmp_path / "suites" / "models" / "vendor.int8.onnx"),
+        "vendor-ov": OpenVINOFile(tmp_path / "suites" / "models" / "vendor.xml"),
+    }
+
+
+def test_the_int8_model_of_a_test_is_judged(project: Project) -> None:
+    shown = put(project.path, "suites.md", "test_shipped.py")
+    text = shown.read_text(encoding="utf-8")  # its model is made up: three of its labels flip
+    shown.write_text(text.replace("max_accuracy_drop=1.0", "max_accuracy_drop=10.0"), encoding="utf-8")
+    data = Noise().load()
+    path = project.path / "models" / "vendor.int8.onnx"
+    engine.export_onnx(engine.quantize(Tiny().build(), data.calibration()), path, data.images[:1])
+    fixtures = """
+import pytest
+from plugin.tiny_suite import Noise, Tiny
+
+@pytest.fixture
+def my_model(): return Tiny().build()
+
+@pytest.fixture
+def my_loader(): return Noise().load().evaluation
+"""
+    (project.path / "conftest.py").write_text(fixtures, encoding="utf-8")
+    project.pytester.runpytest_inprocess(*QUICK, "test_shipped.py").assert_outcomes(passed=1)
 
 
 def test_the_model_of_ones_own_is_judged(project: Project) -> None:
@@ -84,7 +115,7 @@ def test_every_file_that_is_shown_is_run_here() -> None:
     """A new one has to be taken up above."""
     source = Path(__file__).read_text(encoding="utf-8")
     shown = [(page, found.title) for page in ("suites.md", "qconfigs.md", "datasets.md") for found in blocks(page)]
-    assert len(shown) == 7
+    assert len(shown) == 9
     for page, title in shown:
         assert f'"{page}", "{title}"' in source
 
