@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from pytest_ptq.store.history import open_history, record_name, write_record
 from pytest_ptq.store.record import QConfigRecord, RunRecord
 from pytest_ptq.store.series import collect_series
 
+ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 1, 31, tzinfo=UTC)
 
 
@@ -234,13 +236,29 @@ def test_a_folder_that_is_not_there_has_no_history(tmp_path):
         open_history(tmp_path / "file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_read_only_is_read(folder):
-    folder.chmod(0o555)
+    # In a process of its own, because root, who may write everywhere, has to become somebody else for it.
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from pytest_ptq.store.history import open_history\n"
+        "open_history(Path('none'))  # so that all modules are there before the folder of Python may be shut\n"
+        "os.chmod('.', 0o555)\n"
+        "if os.geteuid() == 0:\n"
+        "    os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "try:\n"
+        "    Path('new').touch()\n"
+        "except PermissionError:\n"
+        "    sys.exit(len(open_history(Path('.'))))\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    before = {path.name for path in folder.iterdir()}
     try:
-        assert len(open_history(folder)) == 20
+        done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=False, timeout=60)
     finally:
         folder.chmod(0o755)
+    assert done.returncode == 20
+    assert {path.name for path in folder.iterdir()} == before, "nor was an index written"
 
 
 def test_an_index_that_cannot_be_written_is_no_trouble(folder, monkeypatch):
