@@ -9,16 +9,21 @@ import torch
 from torch import fx
 
 from pytest_ptq.engine import kernels
-from pytest_ptq.engine.affine import UINT8, QParams
+from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.calibrate import check_batch
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.export.placement import PLACEMENTS
 from pytest_ptq.engine.export.weighted import WEIGHTED, FloatWeighted
 from pytest_ptq.engine.graph import call_nodes, layer_of
 from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedFlatNorm, QuantizedWeighted
-from pytest_ptq.engine.observers import OBSERVERS, MinMaxObserver
+from pytest_ptq.engine.observers import MinMaxObserver
 
-OBSERVER = "minmax"
+MARGIN = 1.15
+"""How much farther than what was seen a sum's range reaches. Cutting one off costs more than coarser steps do.
+
+On 200 images other than those that were seen, ONNX Runtime's outputs kept, with margins of 1, 1.15, 1.3 and 1.6:
+ResNet50 26.9, 31.5, 31.7 and 32.4 dB (torch: 32.0), MobileNetV2 on photographs 23.1, 22.8, 22.6 and 22.1 (torch: 24.0).
+"""
 
 
 class _Watcher(fx.Interpreter):
@@ -34,7 +39,7 @@ class _Watcher(fx.Interpreter):
             if isinstance(layer, QuantizedWeighted) and _rounds_twice(layer):
                 self.reads[node] = layer.x
                 self.layers[node] = WEIGHTED[type(layer)](layer, PLACEMENTS["openvino"])
-                self.observers[str(node.target)] = OBSERVERS[OBSERVER].module(str(node.target))
+                self.observers[str(node.target)] = MinMaxObserver(str(node.target))
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self.layers:
@@ -52,9 +57,8 @@ def _rounds_twice(layer: QuantizedWeighted) -> bool:
 
 @torch.inference_mode()
 def observe_sums(model: QuantizedModule, batches: Iterable[Any]) -> dict[str, tuple[float, float]]:
-    """The range of each sum, by layer path. Raises DataError: a batch that is none, empty or not finite."""
+    """The range of each sum and MARGIN, by layer path. Raises DataError: a batch that is none, empty or not finite."""
     watcher = _Watcher(model)
     for number, batch in enumerate(batches):
         watcher.run(check_batch(batch, number))
-    rule = OBSERVERS[OBSERVER].choose_range
-    return {path: rule(o.statistics(), UINT8) for path, o in watcher.observers.items() if o.values}
+    return {path: (MARGIN * o.low, MARGIN * o.high) for path, o in watcher.observers.items() if o.values}
