@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.demonstration_story import Commit, State, states
+from benchmarks.demonstration_story import PLANTED, Commit, State, states
 from benchmarks.demonstration_team import Team
 from benchmarks.demonstration_text import text_of
 from benchmarks.footer import footer
@@ -28,6 +28,7 @@ from pytest_ptq.report.html import html_report
 from pytest_ptq.report.markdown import markdown_report
 from pytest_ptq.store.atomic import write_text
 from pytest_ptq.store.history import open_history
+from pytest_ptq.store.record import RunRecord
 
 COMMAND = "python -m benchmarks demonstration"
 FOLDER = Path(".ptq") / "demonstration"
@@ -48,13 +49,21 @@ def table(arguments: Sequence[str] = ()) -> str:
     runs = list(history)
     text = text_of(runs)
     if options.reports:
-        options.reports.mkdir(parents=True, exist_ok=True)
-        write_text(options.reports / "report.html", html_report(runs, title=TITLE))
-        write_text(options.reports / "report.md", markdown_report(runs[-1], runs[:-1]))
+        write_reports(options.reports, runs)
         pack([entry.path for entry in history.entries], options.reports / PACKED)
     if options.into:
         insert(options.into, f"{text}\n\n{footer(COMMAND)}", "demonstration")
     return text
+
+
+def write_reports(folder: Path, runs: Sequence[RunRecord]) -> None:
+    """The page of all runs, and Markdown of the newest and of the planted commit's as their pull requests showed it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "report.html", html_report(runs, title=TITLE))
+    subjects = [run.commit_subject for run in runs]
+    shown = {"report.md": len(runs) - 1} | ({"planted.md": subjects.index(PLANTED)} if PLANTED in subjects else {})
+    for name, at in shown.items():
+        write_text(folder / name, markdown_report(runs[at], runs[:at]))
 
 
 def pack(records: Sequence[Path], target: Path) -> None:
