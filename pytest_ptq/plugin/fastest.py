@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_ptq.qconfig import FASTEST, RUNTIMES, QConfig, base_name
+from pytest_ptq.qconfig import FASTEST, RUNTIMES, QConfig
 
 if TYPE_CHECKING:
     from pytest_ptq.plugin.selection import Selection
@@ -21,7 +21,7 @@ def settled(session: PTQSession, selection: Selection, run: SuiteRun, qconfig: Q
     if qconfig.runtime != FASTEST:
         return qconfig
     session.refuse_latency_beside_others()
-    found = replace(qconfig, runtime=min(run.fastest_ms(qconfig).items(), key=lambda item: item[1])[0])
+    found = replace(qconfig, runtime=run.fastest(qconfig).runtime)
     wanted = session.latency.together.get(selection.nodeid, ())
     if found.name in wanted and found not in run.timed_together:
         run.timed_together = (*run.timed_together, found)
@@ -30,12 +30,12 @@ def settled(session: PTQSession, selection: Selection, run: SuiteRun, qconfig: Q
 
 def placement(session: PTQSession, run: SuiteRun, qconfig: QConfig) -> dict[str, Any]:
     """What a record says of where a settled qconfig ran."""
-    chosen = base_name(qconfig.name) != qconfig.name and qconfig.name.endswith(FASTEST)
-    return {
-        "runtime": qconfig.runtime,
-        "machine_key": "" if qconfig.runtime == RUNTIMES[0] else session.machine.key_for(qconfig.runtime),
-        "runtime_ms": run.fastest_ms(replace(qconfig, runtime=FASTEST)) if chosen else {},
-    }
+    key = "" if qconfig.runtime == RUNTIMES[0] else session.machine.key_for(qconfig.runtime)
+    found = {"runtime": qconfig.runtime, "machine_key": key}
+    if not qconfig.name.endswith(f"-{FASTEST}"):
+        return found
+    chosen = run.fastest(qconfig)
+    return {**found, "runtime_ms": chosen.ms, "runtime_errors": chosen.failed}
 
 
 def waits(qconfig: QConfig) -> bool:

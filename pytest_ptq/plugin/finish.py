@@ -17,6 +17,7 @@ from pytest_ptq.plugin.report_files import write_reports
 from pytest_ptq.plugin.results import GateResult, merge
 from pytest_ptq.plugin.selection import Selection, placed, search_folders
 from pytest_ptq.plugin.session import PTQSession
+from pytest_ptq.qconfig import RUNTIMES
 from pytest_ptq.store.audit import Known, audit, orphans
 from pytest_ptq.store.export import export_record
 from pytest_ptq.store.history import write_record
@@ -113,6 +114,7 @@ def _known(session: PTQSession, selection: Selection, results: Iterable[GateResu
         metrics=[g.metric for g in judges if selection.suite.top1 or g.metric.key not in CLASSIFICATION],
         judged={(record.qconfig, key) for record in records for key in record.judgements},
         keys={**{q.name: session.machine.key_for(q.runtime) for q in declared if not waits(q)}, **keys},
+        declared=[q.name for q in placed(selection.suite, settings, RUNTIMES[:1])],
         unasked={(q.name, gate.metric.key) for q in declared for gate in judges if not gate.asks(q)},
     )
 

@@ -12,7 +12,6 @@ from pytest_ptq.plugin.gates import CLASSIFICATION
 from pytest_ptq.plugin.marker import Marker
 from pytest_ptq.plugin.selection import Selection, Tables
 from pytest_ptq.qconfig import QConfig
-from pytest_ptq.sources import ExportedProgram, OnnxFile, OpenVINOFile, TorchScriptFile
 from pytest_ptq.suite import Suite, Variant
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def given_int8(int8: object, folder: Path, marker: Marker, place: str) -> OwnInt
 
     Raises UsageError, SuiteError: it is no model, or stands beside qconfigs, which make one.
     """
+    from pytest_ptq.sources import ExportedProgram, OnnxFile, OpenVINOFile, TorchScriptFile
+
     if marker.qconfigs:
         remedy = "Take qconfigs out of @pytest.mark.ptq(...), or int8 out of ptq_check(...)."
         raise UsageError("qconfigs are given, and a model that is int8 already", place=place, remedy=remedy)

@@ -78,6 +78,7 @@ def _joined(first: QConfigRecord, second: QConfigRecord) -> QConfigRecord:
         runtime=placed.runtime,
         machine_key=placed.machine_key,
         runtime_ms=placed.runtime_ms,
+        runtime_errors=placed.runtime_errors,
         reduce_range=second.reduce_range if first.reduce_range is None else first.reduce_range,
         measurements={**first.measurements, **second.measurements},
         judgements={**first.judgements, **second.judgements},

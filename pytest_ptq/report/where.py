@@ -20,4 +20,5 @@ def fastest(record: QConfigRecord) -> str:
     ranked = sorted(record.runtime_ms.items(), key=lambda item: item[1])
     figures = ", ".join(f"{name} {ms:.2f}" for name, ms in ranked if name != record.runtime)
     mine = f"{record.runtime} is the fastest: {record.runtime_ms[record.runtime]:.2f} ms"
-    return f"{mine}, {figures}" if figures else mine
+    failed = "".join(f"; {name} does not run it: {why}" for name, why in record.runtime_errors.items())
+    return (f"{mine}, {figures}" if figures else mine) + failed

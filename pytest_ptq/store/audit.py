@@ -26,6 +26,7 @@ class Known:
         metrics: what the gates of this run judge.
         keys: machine keys of qconfigs that run outside torch, by name.
         unasked: (qconfig, metric key) of what makes no sense to ask of it.
+        declared: what the suite calls its qconfigs, in whatever runtime they are; those of `qconfigs` by default.
         judged: (qconfig, metric key) of everything that was judged; a missing limit was told there.
     """
 
@@ -37,6 +38,7 @@ class Known:
     judged: Collection[tuple[str, str]] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     unasked: Collection[tuple[str, str]] = ()
+    declared: Sequence[str] = ()
 
     def asked(self, qconfig: str) -> list[Metric]:
         """What the gates of this run judge of one qconfig."""
@@ -51,9 +53,8 @@ def audit(baselines: Baselines, known: Known) -> list[str]:
 def stale(baselines: Baselines, known: Known) -> list[str]:
     """Kinds of data and qconfigs of the file that the suite does not have."""
     found = []
-    here = {*known.qconfigs, *(qconfig for qconfig, _ in known.judged)}
-    # In another runtime a qconfig is there whether or not this run went there.
-    here |= {base_name(name) for name in known.qconfigs}
+    declared = known.declared or tuple(dict.fromkeys(map(base_name, known.qconfigs)))
+    here = {*declared, *known.qconfigs, *(qconfig for qconfig, _ in known.judged)}
     for kind, place in baselines.kinds().items():
         if kind not in known.kinds:
             found.append(
@@ -61,10 +62,11 @@ def stale(baselines: Baselines, known: Known) -> list[str]:
             )
             continue
         for name, where in baselines.names(kind).items():
+            # In another runtime a qconfig is there, whether or not this run went there.
             if name not in here and base_name(name) not in here:
                 found.append(
                     f"{where}: stale: suite {baselines.suite} has no qconfig {name!r} "
-                    f"(it has {', '.join(known.qconfigs)}); take it out unless a test of yours names it"
+                    f"(it has {', '.join(declared)}); take it out unless a test of yours names it"
                 )
     return found
 

@@ -48,6 +48,8 @@ class QConfigRecord:
     """What is compared with what, where it is not the run's: the runtime and its version are part of it."""
     runtime_ms: Mapping[str, float] = field(default_factory=dict)
     """Median milliseconds of the int8 model by runtime, where the fastest of several was looked for."""
+    runtime_errors: Mapping[str, str] = field(default_factory=dict)
+    """Why others of them do not run it, by runtime."""
 
     def __post_init__(self) -> None:
         for process in self.pairs:
@@ -155,6 +157,7 @@ def _result_json(result: QConfigRecord) -> dict[str, Any]:
         "runtime": result.runtime,
         "machine_key": result.machine_key or None,
         "runtime_ms": dict(result.runtime_ms),
+        "runtime_errors": dict(result.runtime_errors),
     }
 
 
@@ -212,6 +215,7 @@ def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QCon
         runtime=str(tree.get("runtime", "torch")),
         machine_key=str(tree.get("machine_key") or ""),
         runtime_ms={str(name): float(ms) for name, ms in tree.get("runtime_ms", {}).items()},
+        runtime_errors={str(name): str(why) for name, why in tree.get("runtime_errors", {}).items()},
     )
 
 

@@ -23,7 +23,7 @@ def _heavy() -> None:
     import torchvision  # noqa: F401
     from torch import _dynamo, fx  # noqa: F401
 
-    from pytest_ptq import engine, sources, timing  # noqa: F401
+    from pytest_ptq import engine, runner, sources, timing  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

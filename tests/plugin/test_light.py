@@ -10,7 +10,7 @@ SPY = """
 import sys
 import pytest
 
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "safetensors", "tqdm", "onnx", "onnxruntime", "openvino")
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
@@ -22,8 +22,14 @@ def pytest_unconfigure(config):
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["--collect-only", "--ptq-suite", "resnet50"], ["--ptq-list-suites"], ["test_other.py"]],
-    ids=["help", "collect", "list", "no-suite"],
+    [
+        ["--help"],
+        ["--collect-only", "--ptq-suite", "resnet50"],
+        ["--collect-only", "--ptq-suite", "resnet50", "--ptq-runtime", "all,fastest"],
+        ["--ptq-list-suites"],
+        ["test_other.py"],
+    ],
+    ids=["help", "collect", "collect-runtimes", "list", "no-suite"],
 )
 def test_no_torch(pytester: pytest.Pytester, args: list[str]) -> None:
     pytester.makepyfile(spy=SPY, test_other="def test_other(ptq_machine): assert ptq_machine.key")

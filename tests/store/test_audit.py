@@ -120,3 +120,21 @@ def test_a_file_without_a_suite_is_stale(whole, tmp_path):
         "baselines/gone.json: stale: no suite is called 'gone'; delete the file if its suite is gone"
     ]
     assert orphans(tmp_path / "absent", {"net"}, []) == []
+
+
+def test_another_runtime_is_known_by_its_own_machine_key(whole):
+    own = "avx2/openvino/2t/openvino2026.4"
+    placed = replace(KNOWN, qconfigs=("x86", "x86-openvino"), keys={"x86-openvino": own}, declared=("x86", "minmax"))
+    (note,) = audit(whole, placed)
+    assert f"nothing recorded for {own} (recorded: {KEY})" in note, "limits are those of x86"
+    recorded = with_records(whole, "x86-openvino", own)
+    assert audit(recorded, placed) == []
+    (note,) = audit(recorded, replace(placed, keys={"x86-openvino": OTHER}))
+    assert f"nothing recorded for {OTHER}" in note
+    assert audit(recorded, KNOWN) == [], "what ran elsewhere in another run is not stale"
+
+
+def test_what_a_gate_does_not_ask_of_a_qconfig_is_not_missing(whole):
+    more = replace(KNOWN, metrics=(*GATED, LATENCY_RATIO))
+    assert len(audit(whole, more)) == 4
+    assert audit(whole, replace(more, unasked={(q, LATENCY_RATIO.key) for q in KNOWN.qconfigs})) == []

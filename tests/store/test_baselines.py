@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_ptq.metrics import ACCURACY_DROP, LATENCY_RATIO, METRICS, QDQ_PAIRS, SIZE_REDUCTION, Measurement
+from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, LATENCY_RATIO, METRICS, QDQ_PAIRS, SIZE_REDUCTION, Measurement
 from pytest_ptq.store.baselines import Baselines, baseline_path
 from pytest_ptq.store.provenance import Provenance
 from store.files import KEY, TEXT, corrupt, drop, xfail
@@ -176,3 +176,14 @@ def test_a_comment_is_added_but_never_changed(path):
     limits = json.loads(more.text)["data"]["embedded"]["limits"]
     assert limits["x86"]["comment"] == "0.5 once the observer is better"
     assert limits["minmax"] == {"latency_ratio": 0.6, "comment": "review"}
+
+
+def test_a_limit_holds_in_every_runtime_unless_one_is_written_for_it(tmp_path):
+    made = Baselines.empty(tmp_path / "net.json").with_limits("embedded", "x86", {FLIPS: 1.0})
+    inherited = made.limit("embedded", "x86-openvino", FLIPS)
+    assert inherited == made.limit("embedded", "x86", FLIPS)
+    own = made.with_limits("embedded", "x86-openvino", {FLIPS: 2.0})
+    assert own.limit("embedded", "x86-openvino", FLIPS).bound == 2.0
+    assert own.limit("embedded", "x86-onnxruntime", FLIPS).bound == 1.0
+    assert own.limit("embedded", "x86", FLIPS).bound == 1.0
+    assert own.limit("embedded", "openvino", FLIPS) is None

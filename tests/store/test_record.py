@@ -67,6 +67,7 @@ results = st.builds(
     runtime=text,
     machine_key=text,
     runtime_ms=st.dictionaries(text, number, max_size=2),
+    runtime_errors=st.dictionaries(text, text, max_size=2),
 )
 times = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 records = st.builds(
@@ -136,7 +137,7 @@ def test_a_record_of_schema_1_is_read():
 
 def test_a_record_of_schema_2_is_one_of_torch():
     tree = json.loads(RunRecord({"key": "k"}, {}, (QConfigRecord("s", "d", "q", None),)).to_json())
-    for key in ("runtime", "machine_key", "runtime_ms"):
+    for key in ("runtime", "machine_key", "runtime_ms", "runtime_errors"):
         del tree["results"][0][key]
     old = RunRecord.from_json(json.dumps({**tree, "schema": 2}))
     assert (old.results[0].runtime, old.key_of(old.results[0]), old.results[0].runtime_ms) == ("torch", "k", {})
@@ -150,7 +151,8 @@ def test_a_result_has_the_key_of_its_runtime_or_else_of_the_run():
 
 def test_the_pairs_of_a_process_stand_on_one_line():
     result = QConfigRecord("s", "d", "q", None, pairs=((0.5, 0.25), (0.75,)))
-    lines = RunRecord({}, {}, (result,)).to_json().splitlines()
+    # A time of its own: the fraction of a second may look like a ratio.
+    lines = RunRecord({}, {}, (result,), time=datetime(2026, 1, 31, tzinfo=UTC)).to_json().splitlines()
     assert [line.strip() for line in lines if "0." in line] == ["[0.5, 0.25],", "[0.75]"]
 
 
