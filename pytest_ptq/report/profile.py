@@ -63,6 +63,8 @@ def _notes(found: Profile) -> list[str]:
         else f"whole model: {found.whole_ms:.3f} ms; it multiplies nothing",
         f"limit: {found.limit_gmacs_per_s:.0f} GMAC/s, the most that a large int8 layer reached in this run with"
         f" {_threads(found)} ({found.limit_layer}); 500 a core is what VNNI can do on AMD Zen 5",
+        "These are times of the graph, called layer by layer from Python: not of the deployed form, one program of it,"
+        " in which the latency gate times the model.",
         f"Timing disturbs: a pass with a clock around every layer took {found.walk_ms:.3f} ms. {BETWEEN}: the whole"
         " model less the sum of its layers; below zero where layers run faster without a clock between them.",
     ]

@@ -67,6 +67,14 @@ def test_what_can_be_reached_is_told() -> None:
     assert "12.000 ms" in text, "what timing disturbs"
 
 
+def test_it_says_that_the_latency_gate_times_another_form() -> None:
+    (line,) = [line for line in profile_text(made()).splitlines() if "latency gate" in line]
+    assert line == (
+        "These are times of the graph, called layer by layer from Python: not of the deployed form, one program of it, "
+        "in which the latency gate times the model."
+    )
+
+
 def test_a_model_that_multiplies_nothing() -> None:
     text = profile_text(made(layers=LAYERS[1:2], threads=1))
     assert "it multiplies nothing" in text
