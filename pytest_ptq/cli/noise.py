@@ -9,7 +9,7 @@ import click
 
 from pytest_ptq.cli.output import json_option, say, say_json
 from pytest_ptq.cli.suites import run_options, suite_argument, suite_run
-from pytest_ptq.errors import MeasurementError
+from pytest_ptq.errors import MeasurementError, UsageError
 from pytest_ptq.report.printable import printable
 
 
@@ -26,10 +26,13 @@ def noise(suite: str, qconfig: str, data: str | None, weights: Path | None, thre
     run = suite_run(suite, data, weights, threads)
     from pytest_ptq.measure.machine import describe_machine
     from pytest_ptq.noise import find_noise
-    from pytest_ptq.qconfig import get_qconfig
+    from pytest_ptq.qconfig import FASTEST, RUNTIMES, get_qconfig
 
-    found = find_noise(run, get_qconfig(qconfig, {q.name: q for q in run.qconfigs}))
-    machine = describe_machine(run.threads).key
+    chosen = get_qconfig(qconfig, {q.name: q for q in run.qconfigs})
+    if chosen.runtime == FASTEST:
+        raise UsageError("the noise is that of one runtime", place=qconfig, remedy=f"Known: {', '.join(RUNTIMES)}.")
+    found = find_noise(run, chosen)
+    machine = describe_machine(run.threads).key_for(chosen.runtime)
     if found.unfit:
         remedy = "End what else is running on the machine, and try again."
         raise MeasurementError(

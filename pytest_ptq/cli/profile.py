@@ -9,6 +9,7 @@ import click
 
 from pytest_ptq.cli.output import json_option, say, say_json
 from pytest_ptq.cli.suites import run_options, suite_argument, suite_run
+from pytest_ptq.errors import UsageError
 
 
 @click.command()
@@ -30,10 +31,13 @@ def profile(
     """Where the time of SUITE's int8 model goes, layer by layer."""
     run = suite_run(suite, data, weights, threads)
     from pytest_ptq import profiling
-    from pytest_ptq.qconfig import get_qconfig
+    from pytest_ptq.qconfig import RUNTIMES, base_name, get_qconfig
     from pytest_ptq.report.profile import profile_text
 
     chosen = get_qconfig(qconfig, {q.name: q for q in run.qconfigs})
+    if chosen.runtime != RUNTIMES[0]:
+        remedy = f"Give --qconfig {base_name(chosen.name)}: there the layers can be told apart."
+        raise UsageError("layers are timed in torch only", place=chosen.name, remedy=remedy)
     found = profiling.profile(run, chosen, repeats)
     if as_json:
         say_json(asdict(found))

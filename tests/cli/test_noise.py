@@ -9,6 +9,7 @@ from statistics import stdev
 import pytest
 from plugin.clockwork import Clockwork
 
+from pytest_ptq.measure.machine import describe_machine
 from pytest_ptq.noise import suggested
 from pytest_ptq.student import t_quantile
 
@@ -56,6 +57,14 @@ def test_misuse(ask, wind):
     wind()
     assert "unknown suite 'tinny'. Did you mean 'tiny'?" in ask("noise", "tinny").err
     assert ask("noise", "tiny", "--qconfig", "x87").status == 4
+    assert ask("noise", "tiny", "--qconfig", "x86-fastest").status == 4
+
+
+def test_the_noise_of_a_runtime_is_told_under_its_key(ask, wind):
+    wind()
+    found = ask("noise", "tiny", "--threads", "1", "--qconfig", "x86-openvino", "--json").json
+    assert found["machine"] == describe_machine(1).key_for("openvino")
+    assert "/openvino/1t/openvino" in found["machine"]
 
 
 @pytest.mark.parametrize(

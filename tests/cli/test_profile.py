@@ -94,6 +94,10 @@ def test_options_reach_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -
         (["profile", "tiny", "--thread", "1"], "No such option"),
         (["profile", "tinny"], "unknown suite 'tinny'. Did you mean 'tiny'?"),
         (["profile", "tiny", "--qconfig", "x87"], "unknown qconfig 'x87'. Did you mean 'x86'?"),
+        (
+            ["profile", "tiny", "--qconfig", "x86-openvino"],
+            "x86-openvino: layers are timed in torch only. Give --qconfig x86",
+        ),
         (["profile", "tiny", "--data", "embeded"], "--data: unknown kind of data 'embeded'. Did you mean 'embedded'?"),
         (["profile", "tiny", "--data", "imagenet"], "Write --data imagenet=DIR."),
         (["profile", "tiny", "--data", "imagenet=x"], "unknown kind of data 'imagenet'"),

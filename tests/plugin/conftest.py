@@ -19,11 +19,13 @@ def _heavy() -> None:
     import importlib_metadata  # noqa: F401
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
-    import openvino  # noqa: F401
     import torchvision  # noqa: F401
     from torch import _dynamo, fx  # noqa: F401
 
     from pytest_ptq import engine, runner, sources, timing  # noqa: F401
+    from pytest_ptq.runtimes import openvino
+
+    openvino._core()  # as a run does it: one for the process, and nothing told to anybody
 
 
 @pytest.fixture(autouse=True)
