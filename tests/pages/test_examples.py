@@ -11,6 +11,7 @@ from plugin.tiny_suite import Noise, Tiny
 
 from pages.fences import DOCS, block, blocks
 from pytest_ptq import OnnxFile, OpenVINOFile, engine
+from pytest_ptq.plugin.command_line import add_options
 from pytest_ptq.suite import Suite, load_suite
 
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--ptq-threads=1")
@@ -143,3 +144,12 @@ def test_the_arguments_of_the_marker_are_all_told() -> None:
 
     page = (DOCS / "reference" / "pytest.md").read_text(encoding="utf-8")
     assert tuple(re.findall(r"^\| `(\w+)=", page, re.MULTILINE)) == KEYWORDS
+
+
+def test_the_options_are_all_told() -> None:
+    parser = pytest.Parser(_ispytest=True)
+    add_options(parser)
+    known = {name for option in parser.getgroup("ptq").options for name in option.names()}
+    page = (DOCS / "reference" / "options.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(--ptq-[\w-]+)", page, re.MULTILINE)
+    assert sorted(told) == sorted(known)
