@@ -250,6 +250,7 @@ class Parting:
         most_steps: by how many they differ at most.
         layers: how many layers were held against each other, up to and with this one.
         rounded_percent: the largest share of integers of any layer before it that differ by one step.
+        rounded_at: that layer; empty where all integers are the same.
         images: how many they were looked at on.
     """
 
@@ -260,6 +261,7 @@ class Parting:
     most_steps: int
     layers: int
     rounded_percent: float
+    rounded_at: str
     images: int
 
     def details(self) -> dict[str, float | int | str]:
@@ -274,7 +276,8 @@ class Parting:
 
     def __str__(self) -> str:
         held = f"{self.layers} layers held against torch, each on the same inputs, {self.images} images"
-        rounded = f"{self.rounded_percent:.3g} % of a layer's integers differ by one step"
+        where = f" ({self.rounded_at})" if self.rounded_at else ""
+        rounded = f"{self.rounded_percent:.3g} % of a layer's integers differ by one step{where}"
         if self.parts_at == NOWHERE:
             return f"{NOWHERE}: at most {rounded}; {held}"
         most = f"{self.values} of {self.of_values} integers differ by up to {self.most_steps} steps"

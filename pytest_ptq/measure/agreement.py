@@ -167,19 +167,20 @@ def first_parting(layers: Iterable[LayerValues]) -> Parting:
     Raises MeasurementError: no layers, or one whose shapes differ or whose values are no integers.
     """
     first: Parting | None = None
-    compared, rounded, images = 0, 0.0, 0
+    compared, rounded, images = 0, (0.0, ""), 0
     for values in layers:
         difference = _apart(values)
         compared, images = compared + 1, max(images, len(difference) if difference.ndim else 1)
         beyond, most = int((difference > ROUNDING).sum()), int(difference.max()) if difference.numel() else 0
         if beyond and (first is None or most > ROUNDED_TWICE):
-            first = Parting(values.layer, values.kind, beyond, difference.numel(), most, compared, rounded, images)
+            first = Parting(values.layer, values.kind, beyond, difference.numel(), most, compared, *rounded, images)
         if most > ROUNDED_TWICE:
             break
-        rounded = max(rounded, 100 * int((difference > 0).sum()) / max(1, difference.numel()))
+        share = 100 * int((difference > 0).sum()) / max(1, difference.numel())
+        rounded = (share, values.layer) if share > rounded[0] else rounded
     if not compared:
         raise MeasurementError("no layer was held against another runtime", remedy="Is anything quantized?")
-    return first or Parting(NOWHERE, "", 0, 0, 0, compared, rounded, images)
+    return first or Parting(NOWHERE, "", 0, 0, 0, compared, *rounded, images)
 
 
 def _apart(values: LayerValues) -> Tensor:

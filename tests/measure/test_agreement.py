@@ -149,7 +149,7 @@ def test_the_first_layer_that_differs_by_more_than_rounding() -> None:
     parting = first_parting(rows)
     assert (parting.parts_at, parting.kind) == ("body.0", "conv2d")
     assert (parting.values, parting.of_values, parting.most_steps) == (2, 4, 3)
-    assert (parting.layers, parting.rounded_percent, parting.images) == (2, 25.0, 1)
+    assert (parting.layers, parting.rounded_percent, parting.rounded_at, parting.images) == (2, 25.0, "stem", 1)
 
 
 def test_two_steps_of_a_sum_that_is_rounded_twice_do_not_hide_a_wrong_layer() -> None:
@@ -164,7 +164,7 @@ def test_rounding_alone_parts_nothing() -> None:
     assert parting.parts_at == NOWHERE
     assert (parting.rounded_percent, parting.layers) == (100.0, 2)
     assert str(parting) == (
-        "nowhere: at most 100 % of a layer's integers differ by one step; "
+        "nowhere: at most 100 % of a layer's integers differ by one step (stem); "
         "2 layers held against torch, each on the same inputs, 1 images"
     )
 
@@ -193,5 +193,5 @@ def test_the_layer_stands_beside_the_largest_difference() -> None:
     assert Parting.of(found[FLIPS]) is None
     assert str(parting) == (
         "at body.0 (conv2d): 1 of 2 integers differ by up to 5 steps; before it at most 50 % of a layer's integers "
-        "differ by one step; 2 layers held against torch, each on the same inputs, 1 images"
+        "differ by one step (stem); 2 layers held against torch, each on the same inputs, 1 images"
     )

@@ -59,8 +59,8 @@ def test_default_limits_are_written_and_kept(project: Project) -> None:
     result = project.run(RUNTIME, "--ptq-metrics", "agreement", "--ptq-qconfig", "x86", "--ptq-update-baseline", "new")
     result.assert_outcomes(passed=1)
     tree = json.loads(project.baseline.read_text(encoding="utf-8"))["data"]["embedded"]
-    assert tree["limits"]["x86-onnxruntime"]["agreement_steps"] == 25.0
-    assert tree["limits"]["x86-onnxruntime"]["agreement_flips_percent"] == 1.0
+    assert tree["limits"]["x86-onnxruntime"]["agreement_steps"] == 50.0
+    assert tree["limits"]["x86-onnxruntime"]["agreement_flips_percent"] == 3.0
     (recorded,) = tree["recorded"].values()
     assert recorded["x86-onnxruntime"]["agreement_flips_percent"]["samples"] == 64
 
