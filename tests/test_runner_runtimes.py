@@ -419,3 +419,30 @@ def test_images_of_many_sizes_are_answered_too(runtime: str) -> None:
     for size in (8, 9, 12, 8, 17, 20, 9):
         x = torch.rand(2, 3, size, size)
         assert (called(x) - quantized(x)).abs().max() < 0.05
+
+
+class Residual(nn.Module):
+    """A sum that is small beside what its summands could add up to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.first(x))
+        return self.head(torch.relu(self.second(y) + 8 * y).mean((2, 3)))
+
+
+def test_what_a_runtime_rounds_besides_has_the_range_that_it_has_on_images(tmp_path: Path) -> None:
+    run = SuiteRun(suite(Noise(), model=lambda: Residual().eval()), threads=1)
+    x = run.dataset.calibration()[1]  # type: ignore[index]
+    quantized = run.quantized(X86)
+    blind = export_onnx(quantized, tmp_path / "blind.onnx", x[:1], runtime="onnxruntime")
+    expected = quantized(x)
+    errors = [
+        float((torch.from_numpy(RUNTIMES["onnxruntime"].load(path, 1).run(x.numpy())) - expected).square().sum())
+        for path in (run.in_runtime("onnxruntime").files.int8(X86, x), blind)
+    ]
+    assert errors[0] < errors[1] / 4

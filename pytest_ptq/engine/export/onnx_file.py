@@ -67,7 +67,8 @@ def export_onnx(
     # With two images, no tracer takes a batch of one for something that broadcasts.
     x = torch.cat([example[:1], example[:1]])
     if isinstance(model, QuantizedModule):
-        twin: StageModule = make_twin(model, how, {} if batches is None else observe_sums(model, batches))
+        seen = observe_sums(model, batches) if batches is not None and how.rounds_convolutions else {}
+        twin: StageModule = make_twin(model, how, seen)
         if layer_outputs:
             extra = give_quantized_tensors(twin, model)  # type: ignore[arg-type]
     else:
