@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pytest_ptq
@@ -209,13 +210,21 @@ class Unusual(nn.Module):
         return torch.special.bessel_j0(x)
 
 
-def test_a_layer_without_a_form_is_named(tmp_path: Path) -> None:
+def test_a_layer_without_a_form_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     net = Net(lambda m, x: m.b(m.odd(m.a(x))), a=conv(3, 4), odd=Unusual(), b=conv(4, 2))
     for model in (engine.quantize(net, [images()]), engine.fuse(net)):
         with pytest.raises(
             ExportError, match=r"layer odd.*bessel_j0.*cannot be written as ONNX.*run the model in torch"
         ):
             engine.export_onnx(model, tmp_path / "m.onnx", images(1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fp32_pools_to_any_size(tmp_path: Path) -> None:
+    net = Net(lambda m, x: F.adaptive_max_pool2d(m.pool(m.a(x)), 3), a=conv(3, 4), pool=nn.AdaptiveAvgPool2d((5, 7)))
+    for runtime in RUNTIMES:
+        path, x = engine.export_onnx(engine.fuse(net), tmp_path / "m.onnx", images(1), runtime=runtime), images(3)
+        torch.testing.assert_close(answers(path, x, runtime)["output"], run(net, x), atol=1e-5, rtol=1e-4)
 
 
 def test_it_is_public_and_loaded_on_first_use() -> None:

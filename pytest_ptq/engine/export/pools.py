@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,9 +13,7 @@ from pytest_ptq.engine import modules as q
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.export.layers import Rounded, Twin
 from pytest_ptq.engine.export.placement import Placement
-
-Windows = Sequence[tuple[int, int, float]]
-"""Of each output along one dimension: where its window starts and ends, and what each of its values weighs."""
+from pytest_ptq.engine.export.windows import adaptive_average, adaptive_maximum, averaged, windows
 
 
 def mean_twin(layer: q.QuantizedMean, x: QParams | None, how: Placement) -> nn.Module:
@@ -60,7 +57,7 @@ def average_twin(layer: q.QuantizedAvgPool2d, x: QParams | None, how: Placement)
         cut = layer.ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in sides)
         y: Tensor
         if cut or (counts and any(layer.padding) and not how.pads_averages):
-            y = averaged(v, [_windows(n, k, s, p, layer.ceil_mode, counts, bool(override)) for n, k, s, p in sides])
+            y = averaged(v, [windows(n, k, s, p, layer.ceil_mode, counts, bool(override)) for n, k, s, p in sides])
             return y / override if override else y
         y = pool(v, layer.kernel_size, layer.stride, layer.padding, False, counts)
         return y if gain == 1.0 else y * gain
@@ -68,73 +65,12 @@ def average_twin(layer: q.QuantizedAvgPool2d, x: QParams | None, how: Placement)
     return Rounded(compute, layer.out, how)
 
 
-def _windows(
-    size: int, kernel: int, stride: int, padding: int, beyond: bool, counts_padding: bool, sums: bool
-) -> Windows:
-    """As torch cuts windows off with ceil_mode: at the end of the padding, and the last one begins before it.
-
-    beyond: the last window may reach beyond the end.
-    """
-    room = size + 2 * padding - kernel
-    count = (-(-room // stride) if beyond else room // stride) + 1
-    count -= (count - 1) * stride >= size + padding
-    found = []
-    for start in range(-padding, count * stride - padding, stride):
-        end = min(start + kernel, size + padding)
-        first, last = max(start, 0), min(end, size)
-        weighs = 1 / ((end - start) if counts_padding else (last - first))
-        found.append((first, last, 1.0 if sums else weighs))
-    return found
-
-
 def adaptive_average_twin(layer: q.QuantizedAdaptiveAvgPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    """Where all windows are of one size, ordinary pooling; otherwise by matrices."""
-
-    def compute(v: Tensor) -> Tensor:
-        sizes = _sizes(layer.output_size, v, layer.dims)
-        given = [int(s) for s in v.shape[-layer.dims :]]
-        if all(old % new == 0 for old, new in zip(given, sizes, strict=True)):
-            steps = [old // new for old, new in zip(given, sizes, strict=True)]
-            pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[layer.dims - 1]
-            y: Tensor = v if set(steps) == {1} else pool(v, steps, steps)
-            return y
-        return averaged(v, [_adaptive(old, new) for old, new in zip(given, sizes, strict=True)])
-
-    return Rounded(compute, layer.out, how)
-
-
-def _sizes(output_size: Any, v: Tensor, dims: int) -> list[int]:
-    listed = list(output_size) if isinstance(output_size, (tuple, list)) else [output_size]
-    listed = listed * dims if len(listed) == 1 else listed
-    return [int(v.shape[d - dims]) if size is None else int(size) for d, size in enumerate(listed)]
-
-
-def _adaptive(old: int, new: int) -> Windows:
-    """As torch's adaptive pooling takes them."""
-    bounds = [(i * old // new, -(-(i + 1) * old // new)) for i in range(new)]
-    return [(start, end, 1 / (end - start)) for start, end in bounds]
-
-
-def averaged(v: Tensor, sides: Sequence[Windows]) -> Tensor:
-    """Weighted sums over windows of the last dimensions: a product with a matrix for each."""
-    for d, windows in enumerate(sides):
-        dim = v.ndim - len(sides) + d
-        shares = torch.zeros(int(v.shape[dim]), len(windows))
-        for i, (start, end, weighs) in enumerate(windows):
-            shares[start:end, i] = weighs
-        v = (v.transpose(dim, -1) @ shares).transpose(dim, -1)
-    return v
+    return Rounded(lambda v: adaptive_average(v, layer.output_size, layer.dims), layer.out, how)
 
 
 def adaptive_maximum_twin(layer: q.QuantizedAdaptiveMaxPool2d, x: QParams | None, how: Placement) -> nn.Module:
-    def compute(v: Tensor) -> Tensor:
-        for d, new in enumerate(_sizes(layer.output_size, v, layer.dims)):
-            dim = v.ndim - layer.dims + d
-            windows = _adaptive(int(v.shape[dim]), new)
-            v = torch.cat([v.narrow(dim, start, end - start).amax(dim, True) for start, end, _ in windows], dim)
-        return v
-
-    return _moved(compute, x, how)
+    return _moved(lambda v: adaptive_maximum(v, layer.output_size, layer.dims), x, how)
 
 
 def maximum_twin(layer: q.QuantizedMaxPool2d, x: QParams | None, how: Placement) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pytest_ptq.engine.export.replaced import replace_layer
+from pytest_ptq.engine.export.windows import adaptive_average, adaptive_maximum
 from pytest_ptq.engine.graph import StageModule, call_nodes, layer_of
 from pytest_ptq.engine.transposed import Interleave
 
@@ -61,15 +63,41 @@ class _Softsign(nn.Module):
         return softsign(x)
 
 
+class Adaptive(nn.Module):
+    """Pooling to a given size."""
+
+    def __init__(self, pool: Callable[..., Tensor], dims: int, layer: Any) -> None:
+        super().__init__()
+        self.pool, self.dims, self.output_size = pool, dims, layer.output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x, self.output_size, self.dims)
+
+
+def _adaptive(pool: Callable[..., Tensor], dims: int) -> tuple[Callable[[Any], nn.Module], Callable[..., Tensor]]:
+    """In the place of a layer, and of a function."""
+    return functools.partial(Adaptive, pool, dims), lambda input, output_size, **no: pool(input, output_size, dims)
+
+
+_ADAPTIVE = {
+    (nn.AdaptiveAvgPool1d, F.adaptive_avg_pool1d): _adaptive(adaptive_average, 1),
+    (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d): _adaptive(adaptive_average, 2),
+    (nn.AdaptiveAvgPool3d, F.adaptive_avg_pool3d): _adaptive(adaptive_average, 3),
+    (nn.AdaptiveMaxPool1d, F.adaptive_max_pool1d): _adaptive(adaptive_maximum, 1),
+    (nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d): _adaptive(adaptive_maximum, 2),
+    (nn.AdaptiveMaxPool3d, F.adaptive_max_pool3d): _adaptive(adaptive_maximum, 3),
+}
 LAYERS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
     Interleave: FloatInterleave,
     nn.ChannelShuffle: ChannelShuffle,
     nn.Softsign: lambda layer: _Softsign(),
+    **{known[0]: made[0] for known, made in _ADAPTIVE.items()},
 }
 FUNCTIONS: Mapping[Any, Callable[..., Tensor]] = {
     F.channel_shuffle: channel_shuffle,
     F.softsign: softsign,
     torch.swapaxes: torch.transpose,
+    **{known[1]: made[1] for known, made in _ADAPTIVE.items()},
 }
 METHODS: Mapping[str, str] = {"swapaxes": "transpose"}
 
@@ -78,6 +106,8 @@ def spell_out(twin: StageModule) -> None:
     """Replace what the exporter does not know, in place."""
     for node in call_nodes(twin):
         layer = layer_of(twin, node)
+        if node.kwargs.get("return_indices") or getattr(layer, "return_indices", False) or True in node.args:
+            continue
         if layer is not None and type(layer) in LAYERS:
             replace_layer(twin, str(node.target), LAYERS[type(layer)](layer))
         elif node.op == "call_function" and node.target in FUNCTIONS:

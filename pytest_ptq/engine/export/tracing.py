@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import re
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +25,30 @@ OPSET = 17
 def trace(module: nn.Module, inputs: tuple[Any, ...], content: io.BytesIO, **names: Any) -> None:
     """Write a module as the exporter that needs no further package does. Raises whatever the exporter raises."""
     export: Any = torch.onnx.export
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer is deprecated, and remarks on every size that it takes down
+    # It is deprecated, remarks on every size that it takes down, and prints whole graphs where it fails.
+    with warnings.catch_warnings(), _no_prints():
+        warnings.simplefilter("ignore")
         export(module, inputs, content, dynamo=False, opset_version=OPSET, **names)
+
+
+@contextlib.contextmanager
+def _no_prints() -> Iterator[None]:
+    """What C++ writes to the standard output goes nowhere, whatever Python calls by that name."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def refusal(twin: StageModule, x: Tensor, error: Exception) -> ExportError:
     """What cannot be exported, where it stands and why."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = re.split(r"\.? Please |\. |  \[Caused", first)[0].rstrip(".")
     place = _first_that_fails(twin, x)
     return ExportError(
         f"it cannot be written as ONNX ({reason})",
@@ -70,6 +92,7 @@ def _first_that_fails(twin: StageModule, x: Tensor) -> str | None:
         try:
             trace(alone, tuple(run.env[n] for n in alone.reads), io.BytesIO())
         except Exception:
-            op = getattr(node.target, "__name__", node.target)
+            layer = layer_of(twin, node)
+            op = getattr(node.target, "__name__", node.target) if layer is None else type(layer).__name__
             return f"layer {node.meta.get('layer', node.name)} ({op})"
     return None
