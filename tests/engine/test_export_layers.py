@@ -27,7 +27,8 @@ CASES: dict[str, tuple[Net, dict[str, int], dict[str, int]]] = {
     "max pool": (between(lambda m, y: F.max_pool2d(y, 3, 2, 1)), {"NhwcMaxPool": 1}, {"Pooling.u8": 1}),
     "avg pool": (between(lambda m, y: F.avg_pool2d(y, 3, 2, 1)), {"QLinearAveragePool": 1}, {}),
     "avg pool without padding": (
-        between(lambda m, y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False)), {"QLinearAveragePool": 1}, {"Pooling.u8": 1},
+        between(lambda m, y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False)),
+        {"QLinearAveragePool": 1}, {"Pooling.u8": 1},
     ),
     "avg pool, cut off": (between(lambda m, y: F.avg_pool2d(y, 3, 2, 1, ceil_mode=True)), {}, {}),
     "avg pool, cut off, without padding": (
