@@ -185,26 +185,34 @@ def _judgement_json(judgement: Judgement) -> dict[str, Any]:
 
 def _read_run(tree: Mapping[str, Any]) -> RunRecord:
     metrics = {
-        key: Metric(**{**entry, "direction": Direction(entry["direction"])}) for key, entry in tree["metrics"].items()
+        key: Metric(**{**entry, "key": _text(entry["key"]), "direction": Direction(entry["direction"])})
+        for key, entry in tree["metrics"].items()
     }
     return RunRecord(
-        machine=tree["machine"],
+        machine=dict(tree["machine"].items()),
         versions=tree["versions"],
         results=tuple(_read_result(result, metrics) for result in tree["results"]),
         commit=tree["commit"],
         time=datetime.fromisoformat(tree["time"]),
-        run_id=tree["run_id"],
+        run_id=_text(tree["run_id"]),
         branch=tree.get("branch"),
         commit_time=datetime.fromisoformat(tree["commit_time"]) if tree.get("commit_time") else None,
         commit_subject=tree.get("commit_subject"),
     )
 
 
+def _text(value: object) -> str:
+    """What series and runs are told apart by."""
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a name belongs")
+    return value
+
+
 def _read_result(tree: Mapping[str, Any], metrics: Mapping[str, Metric]) -> QConfigRecord:
     return QConfigRecord(
-        suite=tree["suite"],
-        data=tree["data"],
-        qconfig=tree["qconfig"],
+        suite=_text(tree["suite"]),
+        data=_text(tree["data"]),
+        qconfig=_text(tree["qconfig"]),
         reduce_range=tree["reduce_range"],
         measurements={key: _read_measurement(m, metrics) for key, m in tree["measurements"].items()},
         judgements={key: _read_judgement(j, metrics) for key, j in tree["judgements"].items()},

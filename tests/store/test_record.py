@@ -176,3 +176,22 @@ def test_damage_is_one_sentence(text, message):
     with pytest.raises(StoreError, match=message) as caught:
         RunRecord.from_json(text, "here.json")
     assert str(caught.value).startswith("store: here.json")
+
+
+@pytest.mark.parametrize("value", [None, 1, ["net"], {"a": "b"}])
+@pytest.mark.parametrize("place", ["run_id", "suite", "data", "qconfig", "metric"])
+def test_what_runs_and_series_are_told_apart_by_is_text(place, value):
+    measured = {mine.key: Measurement(mine, 1.0)}
+    tree = json.loads(RunRecord({"key": "k"}, {}, (QConfigRecord("s", "d", "q", None, measured),)).to_json())
+    result, metrics = tree["results"][0], tree["metrics"]
+    owner, key = {"run_id": (tree, "run_id"), "metric": (metrics[mine.key], "key")}.get(place, (result, place))
+    owner[key] = value
+    with pytest.raises(StoreError, match=r"this is not a run record \(TypeError: a .* where a name belongs"):
+        RunRecord.from_json(json.dumps(tree))
+
+
+@pytest.mark.parametrize("machine", [None, "avx2", []])
+def test_a_machine_has_keys(machine):
+    tree = json.loads(RunRecord({"key": "k"}, {}, ()).to_json())
+    with pytest.raises(StoreError, match=r"this is not a run record \(AttributeError"):
+        RunRecord.from_json(json.dumps({**tree, "machine": machine}))
