@@ -93,7 +93,7 @@ def _metrics(found: History, keys: set[str]) -> Mapping[str, Metric]:
     for i in range(len(found) - 1, -1, -1):
         if keys <= known.keys():
             break
-        if (keys - known.keys()) & {row[3] for row in found.entries[i].digest.rows}:
+        if (keys - known.keys()) & {key.metric for key in found.entries[i].digest.keys}:
             for result in found[i].results:
                 known.update({m.metric.key: m.metric for m in result.measurements.values() if m.metric.key in keys})
                 known.update({j.measurement.metric.key: j.measurement.metric for j in result.judgements.values()})

@@ -34,8 +34,8 @@ class Origin:
             return False
         if None not in (self.commit, digest.commit) and self.commit != digest.commit:
             return False
-        place = (self.suite, self.data, self.qconfig)
-        return any(row[:3] == place and row[4] == self.machine for row in digest.rows)
+        place = (self.suite, self.data, self.qconfig, self.machine)
+        return any((key.suite, key.data, key.qconfig, key.machine) == place for key in digest.keys)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def record(day, value=1.0, machine="k", suite="net"):
 def reads(monkeypatch):
     """Names of the files that were read."""
     seen = []
-    real = module.read_record
-    monkeypatch.setattr(module, "read_record", lambda path: (seen.append(path.name), real(path))[1])
+    real = module.read_text
+    monkeypatch.setattr(module, "read_text", lambda path: (seen.append(path.name), real(path))[1])
     return seen
 
 
@@ -119,8 +119,8 @@ def damage(kind, path):
         "empty": "",
         "binary": None,
         "half": text[: len(text) // 2],
-        "another value": text.replace("3.0", "4.0"),
-        "another version": text.replace("index 2", "index 0"),
+        "another value": text.replace("0.5,0.1", "0.5,0.2"),
+        "another version": text.replace("index 3", "index 0"),
         "no JSON": "nonsense",
         "JSON of another form": f"{index._heading('[1]')}\n[1]",
         "keys are missing": f"{index._heading('{}')}\n{{}}",
