@@ -18,11 +18,12 @@ from pytest_ptq.engine.graph import call_nodes, layer_of
 from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedFlatNorm, QuantizedWeighted
 from pytest_ptq.engine.observers import MinMaxObserver
 
-MARGIN = 1.15
+MARGIN = 1.12
 """How much farther than what was seen a sum's range reaches. Cutting one off costs more than coarser steps do.
 
-On 200 images other than those that were seen, ONNX Runtime's outputs kept, with margins of 1, 1.15, 1.3 and 1.6:
-ResNet50 26.9, 31.5, 31.7 and 32.4 dB (torch: 32.0), MobileNetV2 on photographs 23.1, 22.8, 22.6 and 22.1 (torch: 24.0).
+On 600 images other than those that were seen, ONNX Runtime's outputs kept, with margins of 1, 1.04, 1.08, 1.12 and
+1.15: ResNet50 27.6, 29.2, 30.1, 30.4 and 31.0 dB (torch: 31.0), MobileNetV2 on photographs 22.8, 22.7, 22.6, 22.6 and
+22.5 dB (torch: 23.5).
 """
 
 
