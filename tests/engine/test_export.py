@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pytest_ptq
-from engine.exported import RUNTIMES, answers, steps_apart
+from engine.exported import RUNTIMES, answers, check, steps_apart
 from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run
 from pytest_ptq import engine
 from pytest_ptq.engine.export import OPSET, quantized_tensors, run_quantized
+from pytest_ptq.engine.export.fine import FINE_OPSET
 from pytest_ptq.errors import ExportError, InstallationError, StoreError, UnknownNameError
 from pytest_ptq.qconfig import QConfig
 
@@ -65,6 +66,41 @@ def test_scales_and_zero_points_are_those_of_the_model(quantized: Any, tmp_path:
         (float(stored[n.input[1]]), int(stored[n.input[2]])) for n in model.graph.node if n.op_type == "QuantizeLinear"
     }
     assert pairs == {(float(np.float32(q.scale)), q.zero_point) for q in quantized_tensors(quantized).values()}
+
+
+def test_openvino_adds_a_residual_in_the_convolution(tmp_path: Path) -> None:
+    """Also where others read the residual too, whatever its zero point: no kernel of its own for the addition."""
+
+    def compute(m: Net, x: Tensor) -> Tensor:
+        y = m.a(x)
+        z = m.c(torch.relu(m.b(y))) + y
+        return m.f(torch.relu(m.e(torch.relu(m.d(z))) + z))
+
+    net = Net(compute, a=conv(3, 8), b=conv(8, 8), c=conv(8, 8), d=conv(8, 8), e=conv(8, 8), f=conv(8, 4))
+    counted = check(net, images(), tmp_path, ["openvino"])["openvino"]
+    assert {kind for kind in counted if kind.endswith(".u8")} <= {"Convolution.u8", "Reorder.u8"}
+    assert counted["Convolution.u8"] == 6
+    assert not {kind for kind in counted if kind.startswith(("Subgraph", "Eltwise"))}
+    model = onnx.load(tmp_path / "openvino.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", FINE_OPSET)]
+    assert str(FINE_OPSET) in [p.value for p in model.metadata_props if p.key == "opset"]
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    pairs = [n.input[1:] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    types = [stored[zero_point].dtype for _, zero_point in pairs]
+    assert (types.count(np.uint16), types.count(np.uint8)) == (2, 6)
+    fine = max(float(stored[scale]) for scale, zero_point in pairs if stored[zero_point].dtype == np.uint16)
+    assert 50 * fine < min(float(stored[scale]) for scale, zero_point in pairs if stored[zero_point].dtype == np.uint8)
+
+
+@pytest.mark.parametrize(
+    "compute", [lambda m, x: m.b(torch.relu(m.a(x))), lambda m, x: m.c(torch.relu(m.b(y := m.a(x)) + y))]
+)
+def test_no_later_operator_set_where_no_residual_is_added_in_a_convolution(compute: Any, tmp_path: Path) -> None:
+    """There is none, or it is also what the convolution reads: OpenVINO then has a kernel for the addition."""
+    net = Net(compute, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4))
+    check(net, images(), tmp_path, ["openvino"])
+    assert [o.version for o in onnx.load(tmp_path / "openvino.onnx").opset_import] == [OPSET]
 
 
 def test_the_same_model_gives_the_same_bytes(quantized: Any, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pytest_ptq.engine.export.observed import observe_sums
 from pytest_ptq.engine.export.placement import placement_for
 from pytest_ptq.engine.export.proto import STAGE, finished, import_onnx
 from pytest_ptq.engine.export.sizes import fix_sizes
-from pytest_ptq.engine.export.tracing import OPSET, refusal, trace
+from pytest_ptq.engine.export.tracing import refusal, trace
 from pytest_ptq.engine.export.twin import give_quantized_tensors, make_twin
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import StageModule
@@ -75,7 +75,7 @@ def export_onnx(
         twin = float_twin(model)
     fix_sizes(twin, x)
     content = _traced(twin, x, extra)
-    metadata = {"runtime": runtime, "opset": str(OPSET), **_origin(model)}
+    metadata = {"runtime": runtime, **_origin(model)}
     try:
         payload = finished(content, metadata, pytest_ptq.__version__, extra)
     except ValueError as error:  # what a file in memory cannot hold

@@ -15,6 +15,9 @@ class Placement:
     Args:
         rounds_convolutions: a convolution runs in int8 only where QuantizeLinear reads its sums directly; an activation
             or a residual behind it works on what was rounded before.
+        fine_sums: the sums of a convolution pass through 16 bits before a residual. OpenVINO 2026.4 adds in the
+            convolution's kernel where a pair stands in front of the addition. Otherwise it puts a product there, by
+            which the sums come to the residual's steps, and no longer sees that they are a convolution's.
         rounds_moves: what moves integers about is recognised by a pair of its own behind it.
         clips_integers: what lies beyond an integer's bounds is cut off between the pair, not before it.
         flattens_linear: linear layers over more than two dimensions are matrix products of two.
@@ -23,6 +26,7 @@ class Placement:
     """
 
     rounds_convolutions: bool
+    fine_sums: bool
     rounds_moves: bool
     clips_integers: bool
     flattens_linear: bool
@@ -30,8 +34,8 @@ class Placement:
 
 
 PLACEMENTS: Mapping[str, Placement] = {
-    "onnxruntime": Placement(True, True, True, True, True),
-    "openvino": Placement(False, False, False, False, False),
+    "onnxruntime": Placement(True, False, True, True, True, True),
+    "openvino": Placement(False, True, False, False, False, False),
 }
 
 

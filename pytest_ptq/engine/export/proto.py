@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_ptq.engine.export.fine import with_fine_pairs
 from pytest_ptq.errors import InstallationError
 
 PRODUCER = "pytest-ptq"
@@ -18,6 +19,7 @@ def import_onnx() -> Any:
     try:
         import onnx
         import onnx.checker
+        import onnx.version_converter
     except ImportError as error:
         raise InstallationError(
             "the onnx package is not installed, which writes models for other runtimes",
@@ -31,12 +33,13 @@ def finished(content: bytes, metadata: Mapping[str, str], version: str, extra: S
 
     Args:
         content: what the exporter wrote.
-        metadata: what the file says of itself, in order.
+        metadata: what the file says of itself beside its operator set.
         version: of this package.
         extra: outputs that are read beside the answers; what computes them must not stand between int8 kernels.
     """
     onnx = import_onnx()
     model = onnx.load_model_from_string(content)
+    model = with_fine_pairs(onnx, model)
     graph = model.graph
     constants_to_initializers(onnx, graph)
     _name_after_layers(graph)
@@ -51,7 +54,8 @@ def finished(content: bytes, metadata: Mapping[str, str], version: str, extra: S
         del node.metadata_props[:]
     del graph.value_info[:]
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, dict(metadata))
+    (opset,) = model.opset_import
+    onnx.helper.set_model_props(model, {"opset": str(opset.version), **metadata})
     onnx.checker.check_model(model, full_check=True)
     found: bytes = model.SerializeToString(deterministic=True)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -60,7 +61,9 @@ def make_twin(model: QuantizedModule, how: Placement, seen: Ranges) -> Exportabl
                 _round_moved(twin, node, stored[node.name], how)
             continue
         read = stored.get(node.all_input_nodes[0].name)
-        replace_layer(twin, str(node.target), _twin_of(str(node.target), layer, read, how, seen))
+        # No runtime adds in a convolution what that convolution reads itself.
+        placed = replace(how, fine_sums=False) if node.args[1:] == node.args[:1] else how
+        replace_layer(twin, str(node.target), _twin_of(str(node.target), layer, read, placed, seen))
     fold_padding(twin)
     spell_out(twin)
     finish(twin)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pytest_ptq.engine.activations import ACTIVATIONS
-from pytest_ptq.engine.affine import WEIGHT_MAX, QParams
+from pytest_ptq.engine.affine import WEIGHT_MAX, QParams, choose_qparams
 from pytest_ptq.engine.blocks import channels_of
+from pytest_ptq.engine.export.fine import UINT16, fine_round_trip
 from pytest_ptq.engine.export.functions import convolution, dequantize, gemm, round_trip
 from pytest_ptq.engine.export.inner import Range, before_activation, before_addition, inner_qparams, narrowed
 from pytest_ptq.engine.export.placement import Placement
@@ -56,6 +57,9 @@ class FloatWeighted(nn.Module):
             self.low = out.zero_point
         self.ceilings = None if layer.ceilings is None else channels_of(layer.ceilings, layer.weight)
         self.inner: QParams | None = None
+        self.fine: QParams | None = None
+        if how.fine_sums and out is not None and residual is not None:
+            self.fine = choose_qparams(*before_addition(out, residual), bounds=UINT16)
         if self.rounds_sums and how.rounds_convolutions and out is not None:
             self._round_sums(layer.activation, out, residual, seen)
         self._store(layer, act.gain if saturates else 1.0, act.shift if saturates else 0.0)
@@ -99,6 +103,8 @@ class FloatWeighted(nn.Module):
         y = self.sums(x)
         if self.inner is not None:
             y = round_trip(y, self.inner)
+        if self.fine is not None:
+            y = fine_round_trip(y, self.fine)
         if residual is not None:
             y = y + residual
         if self.act is not None:
