@@ -15,8 +15,19 @@ from pytest_ptq.engine import deployment as deploying
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.freeze import freeze
+from pytest_ptq.engine.kernels.native import UnavailableError
 from pytest_ptq.errors import QuantizationError
 from pytest_ptq.qconfig import QConfig
+
+
+@pytest.fixture(autouse=True)
+def _torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No compiled kernels: what they do is in `test_native`."""
+
+    def refuse(*_: object) -> None:
+        raise UnavailableError("not in these tests")
+
+    monkeypatch.setattr(deploying, "to_native", refuse)
 
 
 class Pooled(nn.Module):

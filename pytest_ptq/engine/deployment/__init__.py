@@ -1,8 +1,9 @@
-"""A model as it is called in production: one TorchScript program, weights packed, no Python between the layers.
+"""A model as it is called in production: one program, weights packed, no Python between the layers.
 
-A call of a layer from Python takes ten microseconds, which on MobileNetV2 is more than the arithmetic. The graph is
-traced once for the size of an example; batches of any length run through it, and images of another size through the
-graph that it was made from.
+A call of a layer takes ten microseconds from Python, and as many from TorchScript inside of torch's own wrapper, which
+on MobileNetV2 is more than the arithmetic. So an int8 model becomes a program of compiled kernels where the machine and
+the layers allow it, and else is traced by TorchScript. It is made for the size of an example; batches of any length run
+through it, and images of another size through the graph that it was made from.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.deployment.native import NativeModel, NotNativeError, to_native
 from pytest_ptq.engine.deployment.packed import to_packed
 from pytest_ptq.engine.deployment.ready import to_ready
 from pytest_ptq.engine.freeze import FrozenModule
 from pytest_ptq.engine.graph import StageModule
+from pytest_ptq.engine.kernels.native import UnavailableError
 from pytest_ptq.errors import QuantizationError
 
 STEP_SHARE = 0.02
@@ -31,18 +34,22 @@ EXACT = 1e-9
 class DeployedModule(nn.Module):
     """Takes and returns what the model does that it was made from.
 
-    kernels: `packed` (torch's quantized tensors), `plain` (plain uint8 tensors) or `float`.
-    caller: `torchscript`, or `python` where the model could not be traced.
+    kernels: `native` (compiled here), `packed` (torch's quantized tensors), `plain` (plain uint8 tensors) or `float`.
+    caller: `program`, `torchscript`, or `python` where the model could not be traced.
+    not_native: why an int8 model's kernels are not the compiled ones; empty where they are.
     """
 
-    def __init__(self, model: StageModule, program: Any, size: torch.Size, kind: str) -> None:
+    def __init__(self, model: StageModule, program: Any, size: torch.Size, kind: str, not_native: str = "") -> None:
         super().__init__()
         self._model = [model]  # in a list: it is only kept for inputs of another size
-        self.program, self.size = program, size
-        self.kernels, self.caller = kind, "python" if program is None else "torchscript"
+        self.program, self.size, self.not_native = program, size, not_native
+        self.kernels = kind
+        self.caller = "python" if program is None else "program" if kind == "native" else "torchscript"
 
     def forward(self, x: Tensor) -> Any:
         if self.program is None or x.shape[1:] != self.size:
+            return self._model[0](x)
+        if self.kernels == "native" and x.dtype is not torch.float32:
             return self._model[0](x)
         return kernels.run_with_onednn(self.program, x) if self.kernels == "packed" else self.program(x)
 
@@ -85,18 +92,34 @@ def deploy(model: QuantizedModule | FrozenModule, example: Tensor, verify: bool 
             remedy="Give it what quantize, convert, load or freeze returned.",
         )
     size = example.shape[1:]
-    if isinstance(model, QuantizedModule) and kernels.has_quantized_tensors():
+    if not isinstance(model, QuantizedModule):
+        return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, "float")
+    native, why = _native(model, example, verify)
+    if native is not None:
+        return DeployedModule(model, native, size, "native")
+    if kernels.has_quantized_tensors():
         with kernels.onednn_engine():
             program = _program(to_packed, model, example, STEP_SHARE if verify else None)
         if program is not None:
-            return DeployedModule(model, program, size, "packed")
-    kind = "plain" if isinstance(model, QuantizedModule) else "float"
-    return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, kind)
+            return DeployedModule(model, program, size, "packed", why)
+    return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, "plain", why)
 
 
 def called_as_deployed(model: Any, example: Tensor) -> Any:
     """What stands for `model` where it is timed: its deployed form, unverified, or whatever else it is itself."""
     return deploy(model, example, verify=False) if isinstance(model, (QuantizedModule, FrozenModule)) else model
+
+
+@torch.no_grad()
+def _native(model: QuantizedModule, x: Tensor, verify: bool) -> tuple[NativeModel | None, str]:
+    """The model as a program of compiled kernels; or None, and why it is not."""
+    try:
+        program = to_native(model, x)
+        if verify and not all(_agree(model(b), program(b), STEP_SHARE) for b in (x, torch.cat([x, x]))):
+            return None, "it answers otherwise than the model"
+    except (NotNativeError, UnavailableError) as reason:
+        return None, str(reason)
+    return program, ""
 
 
 @torch.no_grad()

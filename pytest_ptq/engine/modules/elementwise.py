@@ -117,22 +117,29 @@ def channel_lookup(
     return QuantizedChannelLookup(values if out is None else kernels.quantize(values, out), out, name)
 
 
+def _rescaling(x: QParams, out: QParams) -> Tensor:
+    table: Tensor = lookup(lambda v: v, x, out).table  # type: ignore[assignment]
+    return table
+
+
 class _InOneScale(Int8Layer):
     """Reads several tensors. What is not stored in its own scale already is brought into it by a table."""
 
     def __init__(self, inputs: Sequence[QParams], out: QParams | None) -> None:
         super().__init__()
         self.inputs, self.out = list(inputs), out
-        self._tables = [None if q == out or out is None else lookup(lambda v: v, q, out).table for q in self.inputs]
+        self.tables: list[Tensor | None] = [
+            None if q == out or out is None else _rescaling(q, out) for q in self.inputs
+        ]
 
     def _bring(self, parts: Sequence[Tensor]) -> list[Tensor]:
         if self.out is None:
             return [kernels.dequantize(x, q) for x, q in zip(parts, self.inputs, strict=True)]
-        tables = zip(parts, self._tables, strict=True)
-        return [x if t is None else kernels.lookup(x, t) for x, t in tables]  # type: ignore[arg-type]
+        tables = zip(parts, self.tables, strict=True)
+        return [x if t is None else kernels.lookup(x, t) for x, t in tables]
 
     def extra_repr(self) -> str:
-        rescaled = sum(t is not None for t in self._tables)
+        rescaled = sum(t is not None for t in self.tables)
         return f"inputs={len(self.inputs)}, rescaled={rescaled}{self._quantization()}"
 
 

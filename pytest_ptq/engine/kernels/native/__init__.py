@@ -1,0 +1,49 @@
+"""Compiled kernels for x86 with AVX512-VNNI: a whole model is one call, and no step of it asks torch for anything.
+
+torch's own calls take 10 to 30 us beside the arithmetic, which on small layers is most of the time. Here addresses,
+weights and rounding are settled when a program is built. Sums are exact int32, scaling fp32, rounding half to even.
+"""
+
+from pytest_ptq.engine.kernels.native.arena import Buffer, View, image
+from pytest_ptq.engine.kernels.native.library import UnavailableError, check, why_not
+from pytest_ptq.engine.kernels.native.program import Program
+from pytest_ptq.engine.kernels.native.steps import (
+    Geometry,
+    Rounding,
+    Step,
+    addition,
+    average,
+    copy,
+    depthwise,
+    interleave,
+    maximum,
+    mean,
+    product,
+    quantize,
+    scaling,
+)
+from pytest_ptq.engine.kernels.native.structures import ACTIVATIONS
+
+__all__ = [
+    "ACTIVATIONS",
+    "Buffer",
+    "Geometry",
+    "Program",
+    "Rounding",
+    "Step",
+    "UnavailableError",
+    "View",
+    "addition",
+    "average",
+    "check",
+    "copy",
+    "depthwise",
+    "image",
+    "interleave",
+    "maximum",
+    "mean",
+    "product",
+    "quantize",
+    "scaling",
+    "why_not",
+]

@@ -1,0 +1,108 @@
+/* Depthwise convolution: 64 channels at a time, four rows of a column in each product.
+
+   The bytes of four rows are interleaved so that a lane holds four taps of one channel, which is what vpdpbusd sums.
+   Pixels beside each other share their columns. Interleaving leaves channels in an order of its own (of 128 bits, four
+   by four in four vectors), in which weights, scales and biases lie too, and which packing to bytes undoes. */
+
+#include "vectors.h"
+
+ALWAYS __m512i row_of(const uint8_t *x, int64_t row, int number, int rows, __mmask64 which) {
+    return number < rows ? _mm512_maskz_loadu_epi8(which, x + number * row) : _mm512_setzero_si512();
+}
+
+/* Up to four rows of one column, interleaved. */
+ALWAYS void columns_of(__m512i v[4], const uint8_t *x, int64_t row, int rows, __mmask64 which) {
+    const __m512i r0 = row_of(x, row, 0, rows, which), r1 = row_of(x, row, 1, rows, which);
+    const __m512i r2 = row_of(x, row, 2, rows, which), r3 = row_of(x, row, 3, rows, which);
+    const __m512i low = _mm512_unpacklo_epi8(r0, r1), high = _mm512_unpackhi_epi8(r0, r1);
+    const __m512i low2 = _mm512_unpacklo_epi8(r2, r3), high2 = _mm512_unpackhi_epi8(r2, r3);
+    v[0] = _mm512_unpacklo_epi16(low, low2);
+    v[1] = _mm512_unpackhi_epi16(low, low2);
+    v[2] = _mm512_unpacklo_epi16(high, high2);
+    v[3] = _mm512_unpackhi_epi16(high, high2);
+}
+
+ALWAYS void put_channels(const depthwise *d, __m512i sums[4], uint8_t *y, int block, __mmask64 which) {
+    const __m512 per_step = _mm512_set1_ps(d->to.per_step), zero = _mm512_set1_ps(d->to.zero);
+    __m512i steps[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+        const int64_t at = 64 * block + 16 * v;
+        __m512 real = scaled(sums[v], d->to.scale + at, d->to.bias + at);
+        steps[v] = _mm512_cvtps_epi32(finished(real, d->to.activation, per_step, zero));
+    }
+    const __m512i low = _mm512_packs_epi32(steps[0], steps[1]), high = _mm512_packs_epi32(steps[2], steps[3]);
+    __m512i bytes = _mm512_packus_epi16(low, high);
+    bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8((char)d->to.lo));
+    bytes = _mm512_min_epu8(bytes, _mm512_loadu_si512(d->to.hi + 64 * block));
+    put_64(y, bytes, which);
+}
+
+#define TOGETHER 4
+#define HEIGHT 3
+#define WIDTH 3
+#define STRIDE 1
+#include "columns.h"
+#undef STRIDE
+#define STRIDE 2
+#include "columns.h"
+#undef STRIDE
+#undef WIDTH
+#undef HEIGHT
+#define HEIGHT 5
+#define WIDTH 5
+#define STRIDE 1
+#include "columns.h"
+#undef STRIDE
+#define STRIDE 2
+#include "columns.h"
+#undef STRIDE
+#undef WIDTH
+#undef HEIGHT
+
+/* One pixel, any kernel. */
+static void pixel(const depthwise *d, const uint8_t *x, uint8_t *y, int block, __mmask64 which) {
+    const int quads = (d->height + 3) / 4;
+    const int8_t *weight = d->weight + (int64_t)block * d->width * quads * 256;
+    __m512i sums[4];
+    for (int v = 0; v < 4; v++) sums[v] = _mm512_loadu_si512(d->start + 64 * block + 16 * v);
+    for (int c = 0; c < d->width; c++)
+        for (int q = 0; q < quads; q++, weight += 256) {
+            __m512i v[4];
+            columns_of(v, x + c * d->column + 4 * q * d->row, d->row, d->height - 4 * q, which);
+            for (int k = 0; k < 4; k++) add_products(&sums[k], v[k], _mm512_loadu_si512(weight + 64 * k));
+        }
+    put_channels(d, sums, y, block, which);
+}
+
+typedef void (*several)(const depthwise *, const uint8_t *, uint8_t *, int, __mmask64);
+
+/* What computes pixels together, for this kernel; null where nothing does. */
+static several together(const depthwise *d) {
+    if (d->height == 3 && d->width == 3 && d->x.pixel == d->column) return columns_3_1;
+    if (d->height == 3 && d->width == 3 && d->x.pixel == 2 * d->column) return columns_3_2;
+    if (d->height == 5 && d->width == 5 && d->x.pixel == d->column) return columns_5_1;
+    if (d->height == 5 && d->width == 5 && d->x.pixel == 2 * d->column) return columns_5_2;
+    return 0;
+}
+
+void run_depthwise(const depthwise *d, int thread, int threads) {
+    const several run = together(d);
+    const int blocks = (d->y.channels + 63) / 64, columns = d->y.columns;
+    const share mine = share_of((int64_t)d->y.images * d->y.rows * blocks, thread, threads);
+    for (int64_t i = mine.begin; i < mine.end; i++) {
+        const int block = (int)(i % blocks), line = (int)(i / blocks);
+        const int image = line / d->y.rows, row = line % d->y.rows;
+        const __mmask64 which = first_64(d->y.channels - 64 * block);
+        const uint8_t *x = d->x.data + image * d->x.image + row * d->x.row + 64 * block;
+        uint8_t *y = d->y.data + image * d->y.image + row * d->y.row + 64 * block;
+        int c = 0;
+        if (run && columns >= TOGETHER) {
+            for (; c + TOGETHER <= columns; c += TOGETHER) run(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which);
+            const int last = columns - TOGETHER; /* begins earlier instead of being smaller */
+            if (c < columns) run(d, x + last * d->x.pixel, y + last * d->y.pixel, block, which);
+            continue;
+        }
+        for (; c < columns; c++) pixel(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which);
+    }
+}

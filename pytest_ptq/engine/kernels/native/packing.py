@@ -1,0 +1,110 @@
+"""Weights in the order in which the kernels read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pytest_ptq.engine.kernels.native.arena import View
+    from pytest_ptq.engine.kernels.native.steps import Geometry
+
+LANES = 16
+"""int32 in a vector."""
+MOST_VECTORS = 4
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """How a kernel's taps are gone through.
+
+    Args:
+        offsets: int64, bytes from an output's first input to each tap.
+        steps: of four inputs, in each tap.
+        inputs: channels of one tap, and zeros that stand beside them in memory.
+        joined: columns that lie side by side in memory and are one tap.
+    """
+
+    offsets: Array
+    steps: int
+    inputs: int
+    joined: int
+
+
+def taps_of(x: View, weight: Tensor, geometry: Geometry) -> Taps:
+    """Columns of pixels that lie side by side, with nothing between, are one tap."""
+    buffer, (rows, columns) = x.buffer, weight.shape[2:]
+    channels = weight.shape[1]
+    row, column = geometry.dilation[0] * buffer.row_bytes, geometry.dilation[1] * buffer.pixel
+    dense = geometry.groups == 1 and geometry.dilation[1] == 1 and x.whole and buffer.pixel - channels < 4
+    joined = columns if dense else 1
+    offsets = [r * row + s * column for r in range(rows) for s in range(0, columns, joined)]
+    inputs = buffer.pixel if dense and columns > 1 else channels
+    return Taps(np.array(offsets, dtype=np.int64), -(-inputs * joined // 4), inputs, joined)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Arrays for the kernels, and which channel each place of them belongs to (-1: none)."""
+
+    weight: Array
+    start: Array
+    order: Array
+    blocks: int = 0
+    vectors: int = 0
+
+
+def pack_product(weight: Tensor, x_zero: int, groups: int, taps: Taps) -> Packed:
+    """int8 (K, C / groups, R, S) -> groups, blocks, taps, steps, vectors, 16 channels, 4 inputs."""
+    w = weight.numpy().astype(np.int8)
+    outputs, channels, rows, columns = w.shape
+    each = outputs // groups
+    vectors_in_all = -(-each // LANES)
+    blocks = -(-vectors_in_all // MOST_VECTORS)
+    vectors = -(-vectors_in_all // blocks)
+    padded = blocks * vectors * LANES
+    taps_in_row = columns // taps.joined
+    inner = np.zeros((groups, padded, rows, columns, taps.inputs), dtype=np.int8)
+    inner[:, :each, :, :, :channels] = w.reshape(groups, each, channels, rows, columns).transpose(0, 1, 3, 4, 2)
+    flat = np.zeros((groups, padded, rows * taps_in_row, taps.steps * 4), dtype=np.int8)
+    flat[..., : taps.joined * taps.inputs] = inner.reshape(groups, padded, rows * taps_in_row, -1)
+    tiled = flat.reshape(groups, blocks, vectors, LANES, rows * taps_in_row, taps.steps, 4)
+    order = np.full((groups, padded), -1)
+    order[:, :each] = np.arange(outputs).reshape(groups, each)
+    sums = inner.astype(np.int64).sum(axis=(2, 3, 4))
+    return Packed(
+        np.ascontiguousarray(tiled.transpose(0, 1, 4, 5, 2, 3, 6)),
+        np.ascontiguousarray((-x_zero * sums).astype(np.int32)), order.reshape(-1), blocks, vectors,
+    )  # fmt: skip
+
+
+CHANNELS = 64
+"""Bytes in a vector."""
+
+
+def pack_depthwise(weight: Tensor, x_zero: int) -> Packed:
+    """int8 (C, 1, R, S) -> blocks of 64 channels, columns, quads of rows, 4 vectors, 16 channels, 4 rows.
+
+    Lane 4 j + e of vector v holds channel 16 j + 4 v + e of its block: what interleaving bytes and then pairs of bytes
+    makes of 64 channels.
+    """
+    w = weight.numpy().astype(np.int8)[:, 0]
+    channels, rows, columns = w.shape
+    blocks, quads = -(-channels // CHANNELS), -(-rows // 4)
+    padded = np.zeros((blocks * CHANNELS, quads * 4, columns), dtype=np.int8)
+    padded[:channels, :rows] = w
+    # channel = 16 j + 4 v + e
+    parts = padded.reshape(blocks, 4, 4, 4, quads, 4, columns)  # block, j, v, e, quad, row, column
+    tiled = parts.transpose(0, 6, 4, 2, 1, 3, 5)  # block, column, quad, v, j, e, row
+    places = np.arange(blocks * CHANNELS).reshape(blocks, 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1)
+    sums = padded.astype(np.int64).sum(axis=(1, 2))
+    return Packed(
+        np.ascontiguousarray(tiled),
+        np.ascontiguousarray((-x_zero * sums[places]).astype(np.int32)),
+        np.where(places < channels, places, -1),
+    )

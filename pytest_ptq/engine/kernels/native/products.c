@@ -1,0 +1,99 @@
+/* Convolutions and matrix products: tiles of pixels times vectors of channels, summed by vpdpbusd.
+
+   A pixel's four inputs are broadcast against the weights of sixteen channels. Nothing is copied: a tap is an offset to
+   the pixel's address. Tiles are as large as 32 registers hold, and the last one begins earlier instead of being
+   smaller, so that its pixels may be computed twice. */
+
+#include "vectors.h"
+
+enum {
+    PANEL = 128 * 1024, /* bytes of input that are gone through for each block of weights */
+    TOGETHER = 168,     /* pixels: whole tiles of every size */
+    FEWEST = 24         /* pixels a thread, below which threads share the channels out instead */
+};
+
+typedef struct {
+    int64_t x, y, residual;
+} place;
+
+/* Where `count` pixels lie, row by row and image by image. */
+ALWAYS void locate(const product *p, int64_t pixel, int count, place *at) {
+    const int columns = p->y.columns, rows = p->y.rows;
+    int column = (int)pixel % columns, line = (int)pixel / columns, row = line % rows, image = line / rows;
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++) {
+        at[i].x = image * p->x.image + row * p->x.row + column * p->x.pixel;
+        at[i].y = image * p->y.image + row * p->y.row + column * p->y.pixel;
+        at[i].residual = image * p->residual.image + row * p->residual.row + column * p->residual.pixel;
+        if (++column == columns) {
+            column = 0;
+            if (++row == rows) row = 0, image++;
+        }
+    }
+}
+
+#define VECTORS 1
+#define ROWS 1
+#include "tile.h"
+#undef ROWS
+#define ROWS 14
+#include "tile.h"
+#undef ROWS
+#undef VECTORS
+#define VECTORS 2
+#define ROWS 1
+#include "tile.h"
+#undef ROWS
+#define ROWS 12
+#include "tile.h"
+#undef ROWS
+#undef VECTORS
+#define VECTORS 3
+#define ROWS 1
+#include "tile.h"
+#undef ROWS
+#define ROWS 8
+#include "tile.h"
+#undef ROWS
+#undef VECTORS
+#define VECTORS 4
+#define ROWS 1
+#include "tile.h"
+#undef ROWS
+#define ROWS 6
+#include "tile.h"
+#undef ROWS
+#undef VECTORS
+
+typedef struct {
+    int rows;
+    void (*many)(const product *, int64_t, int, int);
+    void (*one)(const product *, int64_t, int, int);
+} tiles;
+
+static const tiles TILES[] = {
+    {14, tile_14x1, tile_1x1}, {12, tile_12x2, tile_1x2}, {8, tile_8x3, tile_1x3}, {6, tile_6x4, tile_1x4}};
+
+static void run_block(const product *p, share pixels, int group, int block) {
+    const tiles *of = &TILES[p->vectors - 1];
+    int64_t i = pixels.begin;
+    for (; i + of->rows <= pixels.end; i += of->rows) of->many(p, i, group, block);
+    if (i < pixels.end && pixels.end - pixels.begin >= of->rows) of->many(p, pixels.end - of->rows, group, block);
+    else
+        for (; i < pixels.end; i++) of->one(p, i, group, block);
+}
+
+void run_product(const product *p, int thread, int threads) {
+    const int64_t all = (int64_t)p->y.images * p->y.rows * p->y.columns, blocks = (int64_t)p->groups * p->blocks;
+    const int by_pixels = all >= FEWEST * threads;
+    const share pixels = by_pixels ? share_of(all, thread, threads) : (share){0, all};
+    const share channels = by_pixels ? (share){0, blocks} : share_of(blocks, thread, threads);
+    int64_t chunk = PANEL / (4 * p->steps) / TOGETHER * TOGETHER;
+    if (chunk < TOGETHER) chunk = TOGETHER;
+    for (int64_t from = pixels.begin; from < pixels.end;) {
+        const int64_t to = pixels.end - from < chunk + FEWEST ? pixels.end : from + chunk;
+        for (int64_t b = channels.begin; b < channels.end; b++)
+            run_block(p, (share){from, to}, (int)(b / p->blocks), (int)(b % p->blocks));
+        from = to;
+    }
+}

@@ -1,0 +1,88 @@
+/* Sixteen values at a time: activation, rounding, and the way in and out of bytes. */
+
+#ifndef PTQ_VECTORS_H
+#define PTQ_VECTORS_H
+
+#include <immintrin.h>
+
+#include "program.h"
+
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* sums += four products a lane. An instruction of its own: compilers otherwise copy the sums from register to register. */
+ALWAYS void add_products(__m512i *sums, __m512i four, __m512i weights) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(four), "v"(weights));
+}
+
+/* exp by 2^n times a polynomial of degree 6 (Taylor's, on half an octave either side): 2e-7 of the value. */
+ALWAYS __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(88.0f)), _mm512_set1_ps(-87.0f));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 y = _mm512_set1_ps(1.0f / 720);
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 120));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 24));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 6));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.5f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, n);
+}
+
+/* 1 / (1 + exp(-x)): an estimate of the quotient and one step of Newton's. */
+ALWAYS __m512 sigmoid(__m512 x) {
+    __m512 below = _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x)));
+    __m512 y = _mm512_rcp14_ps(below);
+    return _mm512_mul_ps(y, _mm512_fnmadd_ps(below, y, _mm512_set1_ps(2.0f)));
+}
+
+ALWAYS __m512 activate(__m512 x, int activation) {
+    if (activation == HARDSWISH) {
+        __m512 gate = _mm512_min_ps(
+            _mm512_max_ps(_mm512_add_ps(x, _mm512_set1_ps(3.0f)), _mm512_setzero_ps()), _mm512_set1_ps(6.0f));
+        return _mm512_mul_ps(_mm512_mul_ps(x, gate), _mm512_set1_ps(1.0f / 6));
+    }
+    if (activation == SILU) return _mm512_mul_ps(x, sigmoid(x));
+    if (activation == SIGMOID) return sigmoid(x);
+    return x;
+}
+
+/* Sums -> real numbers or, without an activation, steps. */
+ALWAYS __m512 scaled(__m512i sums, const float *scale, const float *bias) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(scale), _mm512_loadu_ps(bias));
+}
+
+ALWAYS __m512 finished(__m512 y, int activation, __m512 per_step, __m512 zero) {
+    return activation == IDENTITY ? y : _mm512_fmadd_ps(activate(y, activation), per_step, zero);
+}
+
+/* What 16 bytes hold, as float32. */
+ALWAYS __m512 widened(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
+
+ALWAYS __m128i loaded(const uint8_t *from, __mmask16 which) { return _mm_maskz_loadu_epi8(which, from); }
+
+/* Steps -> bytes, rounded half to even. */
+ALWAYS __m128i stored(__m512 y, __m512i lo, __m512i hi) {
+    __m512i i = _mm512_min_epi32(_mm512_max_epi32(_mm512_cvtps_epi32(y), lo), hi);
+    return _mm512_cvtepi32_epi8(i);
+}
+
+/* Whole vectors without a mask: some CPUs take many cycles for a masked store of bytes. */
+ALWAYS void put(uint8_t *to, __m128i bytes, __mmask16 which) {
+    if (which == 0xffff) _mm_storeu_si128((__m128i *)to, bytes);
+    else _mm_mask_storeu_epi8(to, which, bytes);
+}
+
+ALWAYS __mmask16 first(int count) {
+    return count >= 16 ? (__mmask16)0xffff : count <= 0 ? (__mmask16)0 : (__mmask16)((1u << count) - 1);
+}
+
+ALWAYS void put_64(uint8_t *to, __m512i bytes, __mmask64 which) {
+    if (which == ~(__mmask64)0) _mm512_storeu_si512(to, bytes);
+    else _mm512_mask_storeu_epi8(to, which, bytes);
+}
+
+ALWAYS __mmask64 first_64(int count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+
+#endif
