@@ -172,7 +172,7 @@ class Measuring:
         packages = {name: self.found[name] for name in ("torch", *rival.packages) if name in self.found}
         module = sys.modules[rival.module].__file__
         assert module is not None
-        key = {**self._key(), **packages, "sources": sources(Path(module))}
+        key = {**self._key(), **packages, "sources": sources(Path(module), *rival.sources)}
 
         def logits() -> Tensor:
             if not any(job.iterdir()):

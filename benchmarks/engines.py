@@ -43,10 +43,11 @@ def table(arguments: Sequence[str] = ()) -> str:
         UsageError: a filter that fits nothing, or a file that cannot take the tables.
     """
     options = _parser().parse_args(arguments)
-    engines = select_engines(options.engine)
+    engines, chosen = select_engines(options.engine), engines_accuracy.select_cases(options.case)
     found = versions([engine for engine, rival in engines if rival])
     cells = measured_cells(select_cells(options.only, MODELS), engines, found, options, FOLDER)
-    rows = engines_accuracy.rows(options, found) if options.accuracy else []
+    keys = [engine.key for engine, _ in engines]
+    rows = engines_accuracy.rows(chosen, keys, options, found) if options.accuracy else []
     text = "\n\n".join(filter(None, [*_speed(cells, engines), engines_accuracy.section(rows), _packages(found)]))
     write_json(
         Path(options.json), {"cells": [asdict(cell) for cell in cells], "rows": [asdict(row) for row in rows]}, found
@@ -59,6 +60,8 @@ def table(arguments: Sequence[str] = ()) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     add_cell_options(parser)
+    text = "of accuracy, only these, such as resnet50 or '*_kit'; repeatable"
+    parser.add_argument("--case", action="append", metavar="GLOB", help=text)
     parser.add_argument("--no-accuracy", dest="accuracy", action="store_false", help="latency and kernels only")
     parser.add_argument("--json", default=str(FOLDER / "engines.json"), metavar="FILE", help="where JSON goes")
     return parser

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from tabulate import tabulate
 
-from benchmarks import ours_runtimes
+from benchmarks import ours, ours_runtimes
 from benchmarks.accuracy import Measuring
-from benchmarks.accuracy_cases import cases
+from benchmarks.accuracy_cases import Case, cases
 from benchmarks.accuracy_rows import Row
 from benchmarks.goal import HEADS
 from benchmarks.rivals import RIVALS
 from benchmarks.rivals.rival import Rival
-from pytest_ptq.errors import PTQError
+from pytest_ptq.errors import PTQError, UnknownNameError
 from pytest_ptq.judge.gates import judge
 from pytest_ptq.metrics import ACCURACY_DROP, FLIPS, SQNR, TOP1_FP32, TOP1_INT8, Limit, Measurement, Verdict
 
@@ -24,8 +25,9 @@ PRESET = ours_runtimes.QCONFIG
 ENGINES: Mapping[str, Rival] = {
     rival.key: rival
     for rival in (*(r for r in ours_runtimes.RIVALS if r.key.startswith("int8")), *RIVALS)
-    if rival.key not in ("onnxruntime_entropy", "onnxruntime_percentile")
+    if rival.key not in ("torch_fx_default", "onnxruntime_entropy", "onnxruntime_percentile")
 }
+"""Those whose latency is compared; their other settings are in the table of `python -m benchmarks accuracy`."""
 BESIDE = {
     ours_runtimes.key("int8", "onnxruntime"): "onnxruntime_minmax",
     ours_runtimes.key("int8", "openvino"): "nncf_openvino",
@@ -34,16 +36,35 @@ BESIDE = {
 KIT = ("mobilenet_v2_kit", "efficientnet_lite0_kit")
 
 
-def rows(options: argparse.Namespace, found: Mapping[str, str]) -> list[Row]:
-    """A row for each case and engine, this one in torch first; kept ones are not measured again."""
+def select_cases(globs: Sequence[str] | None) -> list[Case]:
+    """The cases that some glob names, all without any, in the table's order. Raises UnknownNameError."""
+    known = cases()
+    for glob in globs or ():
+        if not any(fnmatchcase(case.name, glob) for case in known):
+            raise UnknownNameError("case", glob, [case.name for case in known], place="--case")
+    return [case for case in known if any(fnmatchcase(case.name, glob) for glob in globs or ["*"])]
+
+
+def rows(
+    chosen: Sequence[Case], engines: Sequence[str], options: argparse.Namespace, found: Mapping[str, str]
+) -> list[Row]:
+    """A row for each case and engine, this one in torch first; kept ones are not measured again.
+
+    Args:
+        chosen: the cases.
+        engines: keys of engines; those that have no int8 model have no row.
+        options: what `add_cell_options` declares.
+        found: versions of the rivals' packages.
+    """
     keep, made = options.keep or options.kept_only, []
-    for case in cases():
+    wanted = [*([PRESET] if ours.INT8 in engines else []), *(key for key in ENGINES if key in engines)]
+    for case in chosen if wanted else ():
         try:
             measuring = Measuring(case, found, keep=keep, measure=not options.kept_only, rivals=ENGINES)
         except PTQError as error:  # no photographs
             made.append(Row(case.name, PRESET, {}, {}, error=str(error)))
             continue
-        made += measuring.rows([PRESET, *ENGINES])
+        made += measuring.rows(wanted)
     return made
 
 

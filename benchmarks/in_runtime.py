@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+HERE = Path(__file__).resolve()
+SOURCES = (HERE, HERE.parent.parent / "pytest_ptq" / "runtimes")
+"""What figures of a file in a runtime depend on, beside the file."""
+
 
 class InRuntime:
     """A file in a runtime, called like any other engine.

@@ -104,7 +104,8 @@ def _cell(
 
 def _key(engines: Sequence[tuple[Rival, bool]], found: Mapping[str, str], rounds: int) -> dict[str, str]:
     machine = describe_machine()
-    files = [Path(str(sys.modules[engine.module].__file__)) for engine, _ in engines]
+    modules = (Path(str(sys.modules[engine.module].__file__)) for engine, _ in engines)
+    files = (*modules, *(path for engine, _ in engines for path in engine.sources))
     return {
         **found,
         "own torch": machine.torch,

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.in_runtime import InRuntime
+from benchmarks.in_runtime import SOURCES, InRuntime
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def fp32(model: nn.Module, calibration: list[Tensor], settings: Settings, *, run
         return InRuntime(runtime, path, calibration[0][:1], settings.threads)
 
 
+ENGINE = Path(__file__).resolve().parent.parent / "pytest_ptq" / "engine"
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -49,8 +50,11 @@ def key(stage: str, runtime: str) -> str:
 
 
 RIVALS = tuple(
-    Rival(key(stage, runtime), title.format(TITLES[runtime]), __name__, (), partial(make, runtime=runtime))
+    Rival(
+        key(stage, runtime), title.format(TITLES[runtime]), __name__, (), partial(make, runtime=runtime),
+        (ENGINE, *SOURCES),
+    )
     for runtime in TITLES
     for stage, title, make in (("fp32", "fp32 in {}", fp32), ("int8", "**int8, this, in {}**", int8))
-)
+)  # fmt: skip
 """Called so because that is where a process of its own looks an engine up."""

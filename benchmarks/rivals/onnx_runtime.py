@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.in_runtime import InRuntime
+from benchmarks.in_runtime import SOURCES, InRuntime
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class _Reader:
 
 RIVALS = tuple(
     Rival(
-        f"onnxruntime_{method.lower()}", f"ONNX Runtime {method}", __name__, PACKAGES, partial(quantize, method=method)
+        f"onnxruntime_{method.lower()}", f"ONNX Runtime {method}", __name__, PACKAGES,
+        partial(quantize, method=method), SOURCES,
     )
     for method in ("MinMax", "Entropy", "Percentile")
-)
+)  # fmt: skip

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.in_runtime import InRuntime
+from benchmarks.in_runtime import SOURCES, InRuntime
 from benchmarks.rivals.rival import Predict, Rival, Settings
 
 if TYPE_CHECKING:
@@ -27,4 +27,4 @@ def quantize(model: nn.Module, calibration: list[Tensor], settings: Settings) ->
         return InRuntime("openvino", path, calibration[0][:1], settings.threads)
 
 
-RIVALS = (Rival("nncf_openvino", "NNCF -> OpenVINO", __name__, ("nncf", "openvino"), quantize),)
+RIVALS = (Rival("nncf_openvino", "NNCF -> OpenVINO", __name__, ("nncf", "openvino"), quantize, SOURCES),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Rival:
         packages: distributions that have to be installed beside torch.
         quantize: the fp32 model in eval mode, batches of calibration images and settings -> the int8 model. It may
             change the model that it is given. The packages are imported in it, never above.
+        sources: files and folders of code that its figures depend on, beside its module.
     """
 
     key: str
@@ -45,3 +47,4 @@ class Rival:
     module: str
     packages: tuple[str, ...]
     quantize: Callable[[nn.Module, list[Tensor], Settings], Predict]
+    sources: tuple[Path, ...] = ()

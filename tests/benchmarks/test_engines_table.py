@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from test_latency_table import engine
 
-from benchmarks import engines, engines_accuracy
+from benchmarks import engines, engines_accuracy, ours_runtimes
+from benchmarks.accuracy_cases import Case
 from benchmarks.accuracy_rows import METRICS, Row
 from benchmarks.engines_text import kernels_section, latency_goals, latency_section
 from benchmarks.latency_rows import Cell, Engine
@@ -103,10 +104,45 @@ def test_accuracy_has_the_verdict_of_the_gate_and_goals_by_runtime() -> None:
 def test_rows_of_cases_without_photographs_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PTQ_IMAGENET_KIT", raising=False)
     monkeypatch.chdir(tmp_path)
-    kit = [case for case in engines_accuracy.cases() if case.kind == "imagenet"]
-    monkeypatch.setattr(engines_accuracy, "cases", lambda: kit)
+    kit = engines_accuracy.select_cases(["*_kit"])
+    assert [case.name for case in kit] == list(engines_accuracy.KIT)
     options = argparse.Namespace(keep=False, kept_only=False)
-    found = engines_accuracy.rows(options, {"torch": "2.15"})
+    found = engines_accuracy.rows(kit, ["int8"], options, {"torch": "2.15"})
     assert [row.error for row in found] == [found[0].error, found[1].error]
     assert "there are no photographs" in found[0].error
     assert "not measured" in engines_accuracy.section(found)
+
+
+def test_accuracy_is_measured_of_what_the_filters_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    class Measuring:
+        def __init__(self, case: Case, found: object, **_: object) -> None:
+            self.case = case
+
+        def rows(self, wanted: list[str]) -> list[Row]:
+            asked.append((self.case.name, wanted))
+            return []
+
+    monkeypatch.setattr(engines_accuracy, "Measuring", Measuring)
+    monkeypatch.setattr(engines, "versions", lambda _: {"torch": "2.15"})
+    monkeypatch.setattr(engines, "measured_cells", lambda *_: [])
+    monkeypatch.setattr(engines, "write_json", lambda *_: None)
+    engines.table(["--case", "resnet*", "--case", "*v2_kit", "--engine", "int8*", "--engine", "nncf*"])
+    own = ["x86", "int8_onnxruntime", "int8_openvino", "nncf_openvino"]
+    assert asked == [("resnet50", own), ("mobilenet_v2_kit", own)]
+    engines.table(["--case", "resnet50", "--engine", "fp32*"])
+    assert len(asked) == 2
+    engines.table(["--case", "resnet50"])
+    assert set(asked[2][1]) == {"x86", *engines_accuracy.ENGINES}
+    with pytest.raises(UnknownNameError, match=r"unknown case 'resnet5'.*resnet50.*efficientnet_lite0_kit"):
+        engines.table(["--case", "resnet5"])
+    with pytest.raises(UnknownNameError, match="unknown engine 'x86'"):
+        engines.table(["--engine", "x86"])
+
+
+def test_what_runs_in_a_runtime_is_stale_when_the_runtime_is_called_otherwise() -> None:
+    there = {rival.key: {path.name for path in rival.sources} for rival in (*ours_runtimes.RIVALS, *engines.RIVALS)}
+    assert there["int8_openvino"] == {"engine", "runtimes", "in_runtime.py"}
+    assert there["nncf_openvino"] == there["onnxruntime_minmax"] == {"runtimes", "in_runtime.py"}
+    assert all(path.exists() for rival in ours_runtimes.RIVALS for path in rival.sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, latency_cells
+from benchmarks import latency, latency_cells, ours
 from benchmarks.latency import BESIDE, TORCH_BASED, select, select_engines
 from benchmarks.latency_models import MODELS
 from benchmarks.latency_rows import Cell, Engine, ratio, store, stored
@@ -168,6 +169,17 @@ def test_what_was_measured_is_not_measured_again(asked: list[tuple[str, int]], m
     assert len(asked) == 3
     latency.table(["--only", "resnet18:1", "--rounds", "5"])
     assert len(asked) == 4
+
+
+def test_sources_of_an_engine_make_its_cells_stale(asked: list[tuple[str, int]], tmp_path: Path) -> None:
+    code = tmp_path / "kernel.py"
+    known, _ = ours.RIVALS[:2]
+    engines = [(replace(known, sources=(code,)), False)]
+    options = argparse.Namespace(rounds=1, keep=False, kept_only=False, lock=[])
+    for text, count in (("a = 1", 1), ("a = 1", 1), ("a = 2", 2)):
+        code.write_text(text, encoding="utf-8")
+        latency_cells.measured_cells([("resnet18", 1)], engines, {}, options, tmp_path / "cells")
+        assert len(asked) == count
 
 
 def test_json_has_machine_versions_and_every_turn(asked: list[tuple[str, int]], tmp_path: Path) -> None:
