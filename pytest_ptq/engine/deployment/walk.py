@@ -74,6 +74,7 @@ class Walk:
         self.shapes: dict[Any, Any] = dict(runner.found)
         self.values: dict[Any, Any] = {}
         self._steps: list[native.Step] = []
+        self._layer = ""
 
     def steps(self) -> tuple[list[native.Step], Tensor]:
         """The steps, and where the last leaves its result. Raises NotNativeError."""
@@ -83,6 +84,7 @@ class Walk:
                 if not isinstance(result, Tensor):
                     raise NotNativeError("an output that is not one tensor of float32")
                 return self._steps, result
+            self._layer = str(node.meta.get("layer", node.name))
             self.values[node] = None if node.op == "placeholder" else self._value(node)
         raise NotNativeError("a graph without an output")
 
@@ -106,6 +108,7 @@ class Walk:
         return rearrange(self, node)
 
     def add(self, step: native.Step) -> None:
+        step.layer = self._layer
         self._steps.append(step)
 
     @property

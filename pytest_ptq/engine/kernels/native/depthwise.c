@@ -6,14 +6,18 @@
 
 #include "vectors.h"
 
-ALWAYS __m512i row_of(const uint8_t *x, int64_t row, int number, int rows, __mmask64 which) {
-    return number < rows ? _mm512_maskz_loadu_epi8(which, x + number * row) : _mm512_setzero_si512();
+ALWAYS __m512i row_of(const uint8_t *x, int64_t row, int number, int rows, __mmask64 which, int64_t twin) {
+    if (number >= rows) return _mm512_setzero_si512();
+    x += number * row;
+    if (!twin) return _mm512_maskz_loadu_epi8(which, x);
+    const __m256i one = _mm256_maskz_loadu_epi8((__mmask32)which, x);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(one), _mm256_maskz_loadu_epi8((__mmask32)which, x + twin), 1);
 }
 
 /* Up to four rows of one column, interleaved. */
-ALWAYS void columns_of(__m512i v[4], const uint8_t *x, int64_t row, int rows, __mmask64 which) {
-    const __m512i r0 = row_of(x, row, 0, rows, which), r1 = row_of(x, row, 1, rows, which);
-    const __m512i r2 = row_of(x, row, 2, rows, which), r3 = row_of(x, row, 3, rows, which);
+ALWAYS void columns_of(__m512i v[4], const uint8_t *x, int64_t row, int rows, __mmask64 which, int64_t twin) {
+    const __m512i r0 = row_of(x, row, 0, rows, which, twin), r1 = row_of(x, row, 1, rows, which, twin);
+    const __m512i r2 = row_of(x, row, 2, rows, which, twin), r3 = row_of(x, row, 3, rows, which, twin);
     const __m512i low = _mm512_unpacklo_epi8(r0, r1), high = _mm512_unpackhi_epi8(r0, r1);
     const __m512i low2 = _mm512_unpacklo_epi8(r2, r3), high2 = _mm512_unpackhi_epi8(r2, r3);
     v[0] = _mm512_unpacklo_epi16(low, low2);
@@ -22,7 +26,9 @@ ALWAYS void columns_of(__m512i v[4], const uint8_t *x, int64_t row, int rows, __
     v[3] = _mm512_unpackhi_epi16(high, high2);
 }
 
-ALWAYS void put_channels(const depthwise *d, __m512i sums[4], uint8_t *y, int block, __mmask64 which) {
+/* twin: bytes from the pixel of the first 32 channels to that of the others; 0 where they are one pixel's. */
+ALWAYS void put_channels(
+    const depthwise *d, __m512i sums[4], uint8_t *y, int block, __mmask64 which, int64_t twin) {
     const __m512 per_step = _mm512_set1_ps(d->to.per_step), zero = _mm512_set1_ps(d->to.zero);
     __m512i steps[4];
 #pragma GCC unroll 4
@@ -35,7 +41,10 @@ ALWAYS void put_channels(const depthwise *d, __m512i sums[4], uint8_t *y, int bl
     __m512i bytes = _mm512_packus_epi16(low, high);
     bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8((char)d->to.lo));
     bytes = _mm512_min_epu8(bytes, _mm512_loadu_si512(d->to.hi + 64 * block));
-    put_64(y, bytes, which);
+    if (twin) {
+        _mm256_mask_storeu_epi8(y, (__mmask32)which, _mm512_castsi512_si256(bytes));
+        _mm256_mask_storeu_epi8(y + twin, (__mmask32)which, _mm512_extracti64x4_epi64(bytes, 1));
+    } else put_64(y, bytes, which);
 }
 
 #define TOGETHER 4
@@ -69,13 +78,13 @@ static void pixel(const depthwise *d, const uint8_t *x, uint8_t *y, int block, _
     for (int c = 0; c < d->width; c++)
         for (int q = 0; q < quads; q++, weight += 256) {
             __m512i v[4];
-            columns_of(v, x + c * d->column + 4 * q * d->row, d->row, d->height - 4 * q, which);
+            columns_of(v, x + c * d->column + 4 * q * d->row, d->row, d->height - 4 * q, which, 0);
             for (int k = 0; k < 4; k++) add_products(&sums[k], v[k], _mm512_loadu_si512(weight + 64 * k));
         }
-    put_channels(d, sums, y, block, which);
+    put_channels(d, sums, y, block, which, 0);
 }
 
-typedef void (*several)(const depthwise *, const uint8_t *, uint8_t *, int, __mmask64);
+typedef void (*several)(const depthwise *, const uint8_t *, uint8_t *, int, __mmask64, int64_t);
 
 /* What computes pixels together, for this kernel; null where nothing does. */
 static several together(const depthwise *d) {
@@ -86,23 +95,28 @@ static several together(const depthwise *d) {
     return 0;
 }
 
+/* A row of pixels by the channels of one block, `at_once` of them in each call; the last begins earlier. */
+static void row_of_pixels(
+    const depthwise *d, several run, int at_once, const uint8_t *x, uint8_t *y, int block, __mmask64 which,
+    int64_t twin) {
+    const int columns = d->y.columns, last = columns - at_once;
+    for (int c = 0; c <= last; c += at_once) run(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which, twin);
+    if (columns % at_once) run(d, x + last * d->x.pixel, y + last * d->y.pixel, block, which, twin);
+}
+
 void run_depthwise(const depthwise *d, int thread, int threads) {
     const several run = together(d);
     const int blocks = (d->y.channels + 63) / 64, columns = d->y.columns;
     const share mine = share_of((int64_t)d->y.images * d->y.rows * blocks, thread, threads);
     for (int64_t i = mine.begin; i < mine.end; i++) {
-        const int block = (int)(i % blocks), line = (int)(i / blocks);
-        const int image = line / d->y.rows, row = line % d->y.rows;
-        const __mmask64 which = first_64(d->y.channels - 64 * block);
-        const uint8_t *x = d->x.data + image * d->x.image + row * d->x.row + 64 * block;
-        uint8_t *y = d->y.data + image * d->y.image + row * d->y.row + 64 * block;
-        int c = 0;
-        if (run && columns >= TOGETHER) {
-            for (; c + TOGETHER <= columns; c += TOGETHER) run(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which);
-            const int last = columns - TOGETHER; /* begins earlier instead of being smaller */
-            if (c < columns) run(d, x + last * d->x.pixel, y + last * d->y.pixel, block, which);
-            continue;
-        }
-        for (; c < columns; c++) pixel(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which);
+        const int block = (int)(i % blocks), line = (int)(i / blocks), left = d->y.channels - 64 * block;
+        const __mmask64 which = first_64(left);
+        const uint8_t *x = d->x.data + line / d->y.rows * d->x.image + line % d->y.rows * d->x.row + 64 * block;
+        uint8_t *y = line_of(&d->y, line) + 64 * block;
+        if (run && left <= 32 && columns >= 2 * TOGETHER)
+            row_of_pixels(d, run, 2 * TOGETHER, x, y, block, which, TOGETHER * d->x.pixel);
+        else if (run && columns >= TOGETHER) row_of_pixels(d, run, TOGETHER, x, y, block, which, 0);
+        else
+            for (int c = 0; c < columns; c++) pixel(d, x + c * d->x.pixel, y + c * d->y.pixel, block, which);
     }
 }

@@ -46,7 +46,7 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"the compiled kernels could not be loaded: {error}") from error
-    library.ptq_run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]
+    library.ptq_run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p]
     library.ptq_run.restype = None
     return library
 

@@ -50,11 +50,17 @@ def taps_of(x: View, weight: Tensor, geometry: Geometry) -> Taps:
 
 @dataclass(frozen=True)
 class Packed:
-    """Arrays for the kernels, and which channel each place of them belongs to (-1: none)."""
+    """Arrays for the kernels.
+
+    Args:
+        order: which channel each place of `start` belongs to, -1 for none; scales and biases lie likewise.
+        stored: the same of the bytes that are stored.
+    """
 
     weight: Array
     start: Array
     order: Array
+    stored: Array
     blocks: int = 0
     vectors: int = 0
 
@@ -77,9 +83,10 @@ def pack_product(weight: Tensor, x_zero: int, groups: int, taps: Taps) -> Packed
     order = np.full((groups, padded), -1)
     order[:, :each] = np.arange(outputs).reshape(groups, each)
     sums = inner.astype(np.int64).sum(axis=(2, 3, 4))
+    flat_order = order.reshape(-1)
     return Packed(
         np.ascontiguousarray(tiled.transpose(0, 1, 4, 5, 2, 3, 6)),
-        np.ascontiguousarray((-x_zero * sums).astype(np.int32)), order.reshape(-1), blocks, vectors,
+        np.ascontiguousarray((-x_zero * sums).astype(np.int32)), flat_order, flat_order, blocks, vectors,
     )  # fmt: skip
 
 
@@ -91,13 +98,17 @@ def pack_depthwise(weight: Tensor, x_zero: int) -> Packed:
     """int8 (C, 1, R, S) -> blocks of 64 channels, columns, quads of rows, 4 vectors, 16 channels, 4 rows.
 
     Lane 4 j + e of vector v holds channel 16 j + 4 v + e of its block: what interleaving bytes and then pairs of bytes
-    makes of 64 channels.
+    makes of 64 channels. A last block of 32 channels or fewer holds them twice: two pixels share its vectors.
     """
     w = weight.numpy().astype(np.int8)[:, 0]
     channels, rows, columns = w.shape
     blocks, quads = -(-channels // CHANNELS), -(-rows // 4)
     padded = np.zeros((blocks * CHANNELS, quads * 4, columns), dtype=np.int8)
     padded[:channels, :rows] = w
+    owner = np.where(np.arange(len(padded)) < channels, np.arange(len(padded)), -1)
+    if 0 < channels % CHANNELS <= CHANNELS // 2:
+        half = CHANNELS // 2
+        padded[-half:], owner[-half:] = padded[-CHANNELS:-half], owner[-CHANNELS:-half]
     # channel = 16 j + 4 v + e
     parts = padded.reshape(blocks, 4, 4, 4, quads, 4, columns)  # block, j, v, e, quad, row, column
     tiled = parts.transpose(0, 6, 4, 2, 1, 3, 5)  # block, column, quad, v, j, e, row
@@ -106,5 +117,6 @@ def pack_depthwise(weight: Tensor, x_zero: int) -> Packed:
     return Packed(
         np.ascontiguousarray(tiled),
         np.ascontiguousarray((-x_zero * sums[places]).astype(np.int32)),
-        np.where(places < channels, places, -1),
+        owner[places],
+        owner,
     )

@@ -9,7 +9,8 @@
 enum {
     PANEL = 128 * 1024, /* bytes of input that are gone through for each block of weights */
     TOGETHER = 168,     /* pixels: whole tiles of every size */
-    FEWEST = 24         /* pixels a thread, below which threads share the channels out instead */
+    FEWEST = 24,        /* pixels a thread, below which threads share the channels out instead */
+    MOST_ALONE = 1      /* pixels that are left over and cost less one by one than in another tile */
 };
 
 typedef struct {
@@ -78,7 +79,8 @@ static void run_block(const product *p, share pixels, int group, int block) {
     const tiles *of = &TILES[p->vectors - 1];
     int64_t i = pixels.begin;
     for (; i + of->rows <= pixels.end; i += of->rows) of->many(p, i, group, block);
-    if (i < pixels.end && pixels.end - pixels.begin >= of->rows) of->many(p, pixels.end - of->rows, group, block);
+    const int enough = pixels.end - pixels.begin >= of->rows;
+    if (enough && pixels.end - i > MOST_ALONE) of->many(p, pixels.end - of->rows, group, block);
     else
         for (; i < pixels.end; i++) of->one(p, i, group, block);
 }

@@ -21,6 +21,8 @@ class Program:
         steps: in order. The first quantizes the input, and is told at every call where that lies.
         y: float32, where the last one leaves its result.
 
+    layers: of the model, one for each step.
+
     Raises:
         UnavailableError: this machine has no compiled kernels.
     """
@@ -28,6 +30,7 @@ class Program:
     def __init__(self, steps: Sequence[Step], y: Tensor) -> None:
         self._run = library.load().ptq_run
         all_steps = _with_borders(steps)
+        self.layers = [step.layer for step in all_steps]
         self.y, self.memory = y, place([step.buffers for step in all_steps])
         made = [step.make() for step in all_steps]
         self._kept = made  # structures, and the arrays that they point to
@@ -41,11 +44,21 @@ class Program:
 
     def __call__(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) -> float32, a tensor of its own."""
-        where, strides = self._input, x.stride()
-        where.x = x.data_ptr()
-        where.image, where.channel, where.row, where.column = strides
-        self._run(self._steps, len(self._steps), torch.get_num_threads())
+        self._take(x)
+        self._run(self._steps, len(self._steps), torch.get_num_threads(), None)
         return self.y.clone()
+
+    def seconds(self, x: Tensor) -> list[float]:
+        """How long each step takes in one call, in the order of `kinds`."""
+        self._take(x)
+        taken = (ctypes.c_double * len(self._steps))()
+        self._run(self._steps, len(self._steps), torch.get_num_threads(), taken)
+        return list(taken)
+
+    def _take(self, x: Tensor) -> None:
+        where = self._input
+        where.x = x.data_ptr()
+        where.image, where.channel, where.row, where.column = x.stride()
 
     @property
     def kinds(self) -> list[str]:
@@ -63,7 +76,7 @@ def _with_borders(steps: Sequence[Step]) -> list[Step]:
     for step in steps:
         for view in step.writes:
             if any(view.buffer.border) and view.buffer not in seen:
-                made.append(border(view.buffer))
+                made.append(border(view.buffer, step.layer))
             seen.add(view.buffer)
         made.append(step)
     return made

@@ -27,12 +27,14 @@ class Step:
         kind: of `structures.KINDS`.
         reads, writes: views; their buffers live as long as a step touches them.
         make: its structure, once addresses are known, and the arrays that it points to.
+        layer: of the model, for which it is done.
     """
 
     kind: str
     reads: Sequence[View]
     writes: Sequence[View]
     make: Callable[[], tuple[Structure, Sequence[Any]]]
+    layer: str = ""
 
     @property
     def buffers(self) -> list[Buffer]:
@@ -79,7 +81,7 @@ def product(
     def make() -> tuple[Structure, Sequence[Any]]:
         taps = taps_of(x, weight, geometry)
         packed = pack_product(weight, x_q.zero_point, geometry.groups, taps)
-        rounding, kept = _rounding(to, packed.order, residual)
+        rounding, kept = _rounding(to, packed, residual)
         other = residual[0].struct() if residual else c.ViewStruct()
         out = y.struct() if y is not None else _pixels(x, weight, geometry)
         struct = c.Product(
@@ -98,20 +100,18 @@ def depthwise(x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry
 
     def make() -> tuple[Structure, Sequence[Any]]:
         packed: Packed = pack_depthwise(weight, x_q.zero_point)
-        rounding, kept = _rounding(to, packed.order, None)
-        rounding.hi = _at(hi := _padded_bytes(to.hi, len(weight), 64))
+        rounding, kept = _rounding(to, packed, None)
         b = x.buffer
         struct = c.Depthwise(
             x.struct(*geometry.padding, geometry.stride), y.struct(), _at(packed.weight), _at(packed.start),
             geometry.dilation[0] * b.row_bytes, geometry.dilation[1] * b.pixel, *weight.shape[2:], rounding,
         )  # fmt: skip
-        return struct, [packed.weight, packed.start, *kept, hi]
+        return struct, [packed.weight, packed.start, *kept]
 
     return Step("depthwise", [x], [y], make)
 
 
-def _rounding(to: Rounding, order: Array, residual: tuple[View, QParams] | None) -> tuple[c.Rounding, list[Array]]:
-    """order: which channel each place belongs to, -1 for none."""
+def _rounding(to: Rounding, packed: Packed, residual: tuple[View, QParams] | None) -> tuple[c.Rounding, list[Array]]:
     scale, bias = to.scale.double().numpy(), to.bias.double().numpy()
     per_step, zero = 1.0, 0.0
     if to.out is not None:
@@ -121,19 +121,14 @@ def _rounding(to: Rounding, order: Array, residual: tuple[View, QParams] | None)
         if residual is not None:
             bias = bias - residual[1].zero_point * (residual[1].scale / to.out.scale)
     hi = np.broadcast_to(np.asarray(to.hi, dtype=np.uint8), (len(scale),))
-    arrays = [_placed(a, order) for a in (scale.astype(np.float32), bias.astype(np.float32), hi)]
+    arrays = [_placed(a, packed.order) for a in (scale.astype(np.float32), bias.astype(np.float32))]
+    arrays.append(_placed(hi, packed.stored))
     struct = c.Rounding(*map(_at, arrays), per_step, zero, c.ACTIVATIONS.index(to.activation), to.lo)
     return struct, arrays
 
 
 def _placed(values: Array, order: Array) -> Array:
     return np.ascontiguousarray(np.where(order >= 0, values[np.maximum(order, 0)], 0).astype(values.dtype))
-
-
-def _padded_bytes(values: Any, count: int, whole: int) -> Array:
-    padded = np.zeros(-(-count // whole) * whole, dtype=np.uint8)
-    padded[:count] = np.asarray(values, dtype=np.uint8)
-    return padded
 
 
 def _pixels(x: View, weight: Tensor, geometry: Geometry) -> c.ViewStruct:
@@ -226,14 +221,14 @@ def interleave(a: View, a_table: Tensor | None, b: View, b_table: Tensor | None,
     )  # fmt: skip
 
 
-def border(buffer: Buffer) -> Step:
+def border(buffer: Buffer, layer: str) -> Step:
     """What lies around a buffer's images."""
     view = View(buffer, 0, buffer.channels)
 
     def make() -> tuple[Structure, Sequence[Any]]:
         return c.Border(view.struct(), *buffer.border, buffer.value), []
 
-    return Step("border", [], [view], make)
+    return Step("border", [], [view], make, layer)
 
 
 def _table_at(table: Tensor | None) -> int | None:
