@@ -135,7 +135,7 @@ def test_accuracy_is_measured_of_what_the_filters_name(monkeypatch: pytest.Monke
     assert len(asked) == 2
     engines.table(["--case", "resnet50"])
     assert set(asked[2][1]) == {"x86", *engines_accuracy.ENGINES}
-    with pytest.raises(UnknownNameError, match=r"unknown case 'resnet5'.*resnet50.*efficientnet_lite0_kit"):
+    with pytest.raises(UnknownNameError, match="usage: --case: unknown case 'resnet5'"):
         engines.table(["--case", "resnet5"])
     with pytest.raises(UnknownNameError, match="unknown engine 'x86'"):
         engines.table(["--engine", "x86"])
