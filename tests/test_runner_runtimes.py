@@ -41,6 +41,7 @@ from pytest_ptq.metrics import (
 )
 from pytest_ptq.qconfig import MINMAX, X86, QConfig, in_runtime
 from pytest_ptq.runner import SuiteRun
+from pytest_ptq.runner.fastest import Fastest
 from pytest_ptq.runtimes import RUNTIMES, Kernel, KernelCounts
 
 OTHERS = ("onnxruntime", "openvino")
@@ -352,6 +353,24 @@ def test_the_fastest_runtime_is_measured_once(monkeypatch: pytest.MonkeyPatch, c
     assert run.fastest(in_runtime(X86, "openvino")) is found
     assert run.fastest_ms(X86) == found.ms
     assert (calls["convert"], len(calls["export"])) == (["x86"], 2), "and no fp32 was exported for it"
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ({"torch": (3.0, 3.1, 3.2), "onnxruntime": (2.0, 2.1, 2.2), "openvino": (1.0, 1.1, 1.2)}, "openvino"),
+        ({"torch": (1.02, 1.03, 1.2), "onnxruntime": (1.0, 1.02, 1.3), "openvino": (1.0, 1.01, 1.02)}, "torch"),
+        ({"torch": (1.06, 1.07, 1.08), "onnxruntime": (1.01, 1.04, 1.3), "openvino": (1.0, 1.0, 1.02)}, "onnxruntime"),
+        # The processes overlap, and the medians are too far apart; those are near, and no processes overlap.
+        ({"torch": (1.0, 1.06, 1.2), "onnxruntime": (1.02, 1.03, 1.03), "openvino": (0.99, 1.0, 1.01)}, "openvino"),
+    ],
+)
+def test_of_runtimes_that_cannot_be_told_apart_the_first_is_taken(
+    times: dict[str, tuple[float, ...]], chosen: str
+) -> None:
+    found = Fastest(times, {})
+    assert found.runtime == chosen
+    assert found.ms == {name: sorted(values)[1] for name, values in times.items()}
 
 
 def test_a_runtime_that_fails_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:

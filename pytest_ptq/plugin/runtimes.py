@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import UsageError
 from pytest_ptq.qconfig import FASTEST, RUNTIMES, QConfig, check_runtimes
-from pytest_ptq.runtimes import find_runtime
+from pytest_ptq.runtimes import check_installed, find_runtime
 
 if TYPE_CHECKING:
     from pytest_ptq.plugin.options import Settings
@@ -31,10 +31,10 @@ def check_placed(qconfigs: Iterable[QConfig], settings: Settings) -> None:
         InstallationError: packages of a runtime are missing; gives the command that installs them.
         UsageError: `--ptq-isa` cannot hold the runtime back, or `--ptq-tune` has no one runtime to tune for.
     """
-    for place in dict.fromkeys(qconfig.runtime for qconfig in qconfigs):
-        candidates = RUNTIMES if place == FASTEST else (place,)
-        for name in candidates:
-            find_runtime(name).check_installed()
+    places = tuple(dict.fromkeys(qconfig.runtime for qconfig in qconfigs))
+    asked = {name for place in places for name in (RUNTIMES if place == FASTEST else (place,))}
+    check_installed(find_runtime(name) for name in RUNTIMES if name in asked)
+    for place in places:
         _check_held(place, settings)
         if settings.tune and place == FASTEST:
             message = "the fastest runtime is not known before an int8 model is chosen"

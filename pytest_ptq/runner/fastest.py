@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,22 +18,36 @@ if TYPE_CHECKING:
     from pytest_ptq.runner.models import SuiteModels
 
 
+EQUAL = 1.05
+"""By how much the median of a runtime may exceed the smallest and yet be as fast: what is farther off never is,
+however the processes of a busy machine scatter."""
+
+
 @dataclass(frozen=True)
 class Fastest:
     """What was measured to choose by.
 
     Args:
-        ms: median milliseconds of the int8 model by runtime, of each that runs it, in the order of the table.
+        times: milliseconds of the int8 model in each process by runtime, of each that runs it, in the order of the
+            table.
         failed: why the others do not.
     """
 
-    ms: Mapping[str, float]
+    times: Mapping[str, Sequence[float]]
     failed: Mapping[str, str]
 
     @property
+    def ms(self) -> Mapping[str, float]:
+        """Median milliseconds by runtime."""
+        return {name: median(times) for name, times in self.times.items()}
+
+    @property
     def runtime(self) -> str:
-        """The fastest; of equals the first."""
-        return min(self.ms, key=lambda name: self.ms[name])
+        """The fastest. Of those that this measurement cannot tell from it, the first in the table."""
+        ms = self.ms
+        best = min(ms, key=lambda name: ms[name])
+        slowest = max(self.times[best])
+        return next(name for name in ms if ms[name] <= EQUAL * ms[best] and min(self.times[name]) <= slowest)
 
 
 def find_fastest(models: SuiteModels, files_of: Callable[[str], Exported], qconfig: QConfig) -> Fastest:
@@ -63,10 +77,10 @@ def find_fastest(models: SuiteModels, files_of: Callable[[str], Exported], qconf
             errors[name] = found
         else:
             times[name].append(found)
-    ms = {name: median(values) for name, values in times.items() if values and name not in errors}
-    if not ms:
+    whole = {name: values for name, values in times.items() if values and name not in errors}
+    if not whole:
         raise next(iter(errors.values()))
-    return Fastest(ms, {name: str(error) for name, error in errors.items()})
+    return Fastest(whole, {name: str(error) for name, error in errors.items()})
 
 
 def _job(models: SuiteModels, files_of: Callable[[str], Exported], qconfig: QConfig, runtime: str) -> Job:

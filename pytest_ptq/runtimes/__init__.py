@@ -6,7 +6,7 @@ Importing this imports none of them. What is installed is read from the packages
 from collections.abc import Mapping
 
 from pytest_ptq.errors import UnknownNameError
-from pytest_ptq.runtimes.interface import Kernel, KernelCounts, Runtime, Session
+from pytest_ptq.runtimes.interface import Kernel, KernelCounts, Runtime, Session, check_installed
 from pytest_ptq.runtimes.onnxruntime import ONNXRUNTIME
 from pytest_ptq.runtimes.openvino import OPENVINO
 from pytest_ptq.runtimes.torch import TORCH
@@ -22,6 +22,7 @@ __all__ = [
     "KernelCounts",
     "Runtime",
     "Session",
+    "check_installed",
     "find_runtime",
     "installed_runtimes",
 ]

@@ -122,11 +122,7 @@ class Runtime:
 
     def check_installed(self) -> None:
         """Raises InstallationError with the command that installs what is missing. Imports nothing."""
-        if self.missing:
-            raise InstallationError(
-                f"{self.title} needs {_listed(self.missing)}, which {_is(self.missing)} not installed",
-                remedy=f"Run: pip install 'pytest-ptq[{self.extra}]'" if self.extra else "Install pytest-ptq again.",
-            )
+        check_installed([self])
 
     def load(self, path: Path | str, threads: int) -> Session:
         """The model of a file, ready to run with so many threads.
@@ -144,16 +140,22 @@ class Runtime:
             raise InstallationError(f"{self.title} cannot be imported ({first})", remedy=remedy) from error
 
 
+def check_installed(runtimes: Iterable[Runtime]) -> None:
+    """Raises InstallationError: one sentence about all that is missing, and one command. Imports nothing."""
+    lacking = [runtime for runtime in runtimes if runtime.missing]
+    if not lacking:
+        return
+    needs = ", ".join(f"{runtime.title} needs {' and '.join(runtime.missing)}" for runtime in lacking)
+    alone = len({package for runtime in lacking for package in runtime.missing}) == 1
+    extras = ",".join(runtime.extra for runtime in lacking if runtime.extra)
+    raise InstallationError(
+        f"{needs}, which {'is' if alone else 'are'} not installed",
+        remedy=f"Run: pip install 'pytest-ptq[{extras}]'" if extras else "Install pytest-ptq again.",
+    )
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _listed(packages: Iterable[str]) -> str:
-    return " and ".join(packages)
-
-
-def _is(packages: tuple[str, ...]) -> str:
-    return "is" if len(packages) == 1 else "are"

@@ -70,6 +70,17 @@ def test_a_missing_package_is_one_sentence_with_the_command(without: Any, taken:
     assert "openvino" not in runtimes.installed_runtimes()
 
 
+def test_all_that_is_missing_is_told_at_once(without: Any) -> None:
+    without("onnxruntime", "openvino")
+    with pytest.raises(InstallationError) as caught:
+        runtimes.check_installed(RUNTIMES.values())
+    said = "ONNX Runtime needs onnxruntime, OpenVINO needs openvino, which are not installed. "
+    assert str(caught.value) == f"installation: {said}Run: pip install 'pytest-ptq[onnxruntime,openvino]'"
+    without("onnx")
+    with pytest.raises(InstallationError, match="ONNX Runtime needs onnx, OpenVINO needs onnx, which is not installed"):
+        runtimes.check_installed(RUNTIMES.values())
+
+
 def test_a_version_that_nobody_knows(without: Any) -> None:
     without("onnxruntime")
     assert RUNTIMES["onnxruntime"].version is None
