@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 import torchvision  # noqa: F401  (met first in an inner run, it would be forgotten when that ends)
 from torch import Tensor
 
@@ -47,14 +46,6 @@ def judged(pytester: pytest.Pytester) -> Callable[[], pytest.RunResult]:
     (pytester.path / "baselines" / "reference.json").write_text(json.dumps(baseline, indent=1), encoding="utf-8")
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\nptq_threads = 1\n")
     return lambda: pytester.runpytest_inprocess("--ptq-suite", "reference", "--ptq-metrics", "accuracy")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _shuffle_scales(monkeypatch: pytest.MonkeyPatch) -> None:
