@@ -192,7 +192,8 @@ class LayerTime:
 
     Args:
         name: its path in the model.
-        kernel: the operators that it calls; empty for what computes nothing.
+        kernel: the operators that it calls, or the steps that it is in a program of compiled kernels, in order; empty
+            for what computes nothing.
         shape: of its output.
         ms: median of its times.
         macs: its multiply-accumulates.
@@ -214,16 +215,21 @@ class LayerTime:
 class Profile:
     """Where the time of one int8 model goes, in the order of its graph.
 
+    A layer of a program of compiled kernels is the sum of its steps; one that moves nothing has none, and is left out.
+
     Args:
         suite, qconfig: whose model it is.
         shape: of the input.
         threads: it was timed with.
         repeats: medians are taken of.
         layers: each timed by itself.
-        whole_ms: median of the model run as a whole, in between.
+        whole_ms: median of the model run as a whole, in between, in the form that is timed.
         walk_ms: median of a pass that times layer by layer.
         limit_gmacs_per_s: the most that a large int8 layer reached on this machine, with as many threads.
         limit_layer: which layer that was.
+        limit_kernel: and by which kernel; compiled ones are tried beside oneDNN's.
+        form: `program`, the deployed form, timed step by step; or `graph`, called layer by layer from Python.
+        not_native: why the deployed form is no program of compiled kernels; empty where it is.
     """
 
     suite: str
@@ -236,6 +242,9 @@ class Profile:
     walk_ms: float
     limit_gmacs_per_s: float
     limit_layer: str
+    limit_kernel: str
+    form: str
+    not_native: str
 
 
 @dataclass(frozen=True)

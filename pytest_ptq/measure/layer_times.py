@@ -98,6 +98,14 @@ def time_layers(
     )
 
 
+def output_shapes(model: fx.GraphModule, example: Tensor) -> Mapping[str, tuple[int, ...]]:
+    """What each call in a graph returns, by the node's name; empty where that is no tensor."""
+    import torch
+
+    with torch.inference_mode():
+        return _observe(_Steps(model), example)[1]
+
+
 class _Stopwatch:
     """Seconds of each call, in order."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from tabulate import tabulate
 
 from pytest_ptq.metrics import LayerTime, Profile
@@ -61,13 +63,34 @@ def _notes(found: Profile) -> list[str]:
         f" ({found.whole_ms / at_best:.2f} times that)"
         if macs
         else f"whole model: {found.whole_ms:.3f} ms; it multiplies nothing",
-        f"limit: {found.limit_gmacs_per_s:.0f} GMAC/s, the most that a large int8 layer reached in this run with"
-        f" {_threads(found)} ({found.limit_layer}); 500 a core is what VNNI can do on AMD Zen 5",
-        "These are times of the graph, called layer by layer from Python: not of the deployed form, one program of it,"
-        " in which the latency gate times the model.",
+        f"limit: {found.limit_gmacs_per_s:.0f} GMAC/s, the most that a large int8 layer reached in this run with "
+        f"{_threads(found)} ({found.limit_layer}, by {found.limit_kernel}); "
+        "500 a core is what VNNI can do on AMD Zen 5",
+        *FORMS[found.form](found),
         f"Timing disturbs: a pass with a clock around every layer took {found.walk_ms:.3f} ms. {BETWEEN}: the whole"
         " model less the sum of its layers; below zero where layers run faster without a clock between them.",
     ]
+
+
+def _of_program(_: Profile) -> list[str]:
+    return [
+        "These are times of the deployed form, a program of compiled kernels, in which the latency gate times the "
+        "model: a layer is the sum of its steps, and what only looks at memory in another way has none."
+    ]
+
+
+def _of_graph(found: Profile) -> list[str]:
+    said = [
+        "These are times of the graph, called layer by layer from Python: not of the deployed form, one program of it,"
+        " in which the latency gate times the model."
+    ]
+    if found.not_native:
+        said.append(f"That is no program of compiled kernels, which could be timed: {printable(found.not_native)}.")
+    return said
+
+
+FORMS: Mapping[str, Callable[[Profile], list[str]]] = {"program": _of_program, "graph": _of_graph}
+"""What was timed -> sentences on it."""
 
 
 def _threads(found: Profile) -> str:

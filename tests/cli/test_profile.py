@@ -11,8 +11,10 @@ import pytest
 
 from pytest_ptq import cli
 from pytest_ptq.cli.suites import CACHE
+from pytest_ptq.engine.kernels import native
+from pytest_ptq.measure.layer_times import GraphTimes, NodeTime
 from pytest_ptq.metrics import Profile
-from pytest_ptq.profiling import arithmetic_limit, profile
+from pytest_ptq.profiling import _large_layers, arithmetic_limit, profile
 from pytest_ptq.qconfig import X86
 from pytest_ptq.runner import SuiteRun
 from pytest_ptq.suite import load_suite
@@ -25,7 +27,12 @@ MACS = {"0": 16 * 3 * 9 * 64, "3": 32 * 16 * 9 * 16, "8": 320}
 
 @pytest.fixture
 def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_ptq.profiling.arithmetic_limit", lambda threads: (400.0, "a layer"))
+    monkeypatch.setattr("pytest_ptq.profiling.arithmetic_limit", lambda threads: (400.0, "a layer", "a kernel"))
+
+
+@pytest.fixture
+def _not_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_ptq.engine.deployment._native", lambda *_: (None, "a reason"))
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("_small_limit")
+@pytest.mark.usefixtures("_small_limit", "_not_native")
 def test_a_profile_counts_what_every_layer_multiplies() -> None:
     found = profile(SuiteRun(load_suite(TINY, ()), threads=1), X86, repeats=1)
     assert {layer.name: layer.macs for layer in found.layers if layer.macs} == MACS
@@ -45,6 +52,23 @@ def test_a_profile_counts_what_every_layer_multiplies() -> None:
     assert "qconv" in named["0"].kernel or "conv2d" in named["0"].kernel
     assert all(layer.ms > 0 for layer in found.layers)
     assert (found.suite, found.qconfig, found.shape, found.threads) == ("tiny", "x86", (1, 3, 8, 8), 1)
+    assert (found.form, found.not_native) == ("graph", "a reason")
+
+
+@pytest.mark.usefixtures("_small_limit")
+@pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+def test_of_a_program_of_compiled_kernels_the_steps_are_timed() -> None:
+    found = profile(SuiteRun(load_suite(TINY, ()), threads=1), X86, repeats=2)
+    assert (found.form, found.not_native) == ("program", "")
+    assert [(x.name, x.kernel, x.shape, x.macs) for x in found.layers] == [
+        ("input_1.quantize", "native border + quantize", (1, 3, 8, 8), 0),
+        ("0", "native border + product", (1, 16, 8, 8), MACS["0"]),
+        ("3", "native product", (1, 32, 4, 4), MACS["3"]),
+        ("6", "native mean", (1, 32, 1, 1), 0),
+        ("8", "native product", (1, 10), MACS["8"]),
+    ]
+    assert all(layer.ms > 0 for layer in found.layers)
+    assert found.whole_ms > 0 < found.walk_ms
 
 
 def test_the_limit_is_that_of_the_layer_that_reached_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +81,38 @@ def test_the_limit_is_that_of_the_layer_that_reached_most(monkeypatch: pytest.Mo
         }
 
     monkeypatch.setattr("pytest_ptq.profiling._large_layers", layers)
-    rate, layer = arithmetic_limit(threads=1, repeats=3)
+    rate, layer, kernel = arithmetic_limit(threads=1, repeats=3)
     assert layer == "large", "4,096 times as much work, for far less than 4,096 times the time"
+    assert kernel.endswith("linear_pointwise")
     assert rate > 0
+
+
+@pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+def test_the_limit_is_the_faster_of_both_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(kernel: str, ms: float) -> object:
+        def time(*_: object) -> GraphTimes:
+            return GraphTimes((NodeTime("layer", ms, ms, (kernel,), (1,)), NodeTime("classifier", 1, 1, (), ())), 1, 1)
+
+        return time
+
+    (convolution, *_) = _large_layers().items()
+    monkeypatch.setattr("pytest_ptq.profiling._large_layers", lambda: dict([convolution]))
+    for native_ms, graph_ms, kernel in ((4.0, 8.0, "native product"), (8.0, 4.0, "qconv")):
+        forms = {"program": timed("product", native_ms), "graph": timed("qconv", graph_ms)}
+        monkeypatch.setattr("pytest_ptq.profiling.FORMS", forms)
+        rate = 4 * 28 * 28 * 256 * 256 * 9 / 4e6
+        assert arithmetic_limit(threads=1, repeats=1) == (pytest.approx(rate), convolution[0], kernel)
+
+
+def test_of_every_large_layer_the_limit_is_asked_of_the_compiled_kernels_where_they_have_a_step() -> None:
+    import torch
+
+    from pytest_ptq import engine
+
+    for name, (make, shape) in _large_layers().items():
+        x = torch.rand(1, shape[1], *(6 for _ in shape[2:]))
+        deployed = engine.deploy(engine.quantize(make(), [x], "minmax"), x)
+        assert (deployed.kernels == "native") is ("convolution" in name and not native.why_not()), deployed.not_native
 
 
 @pytest.mark.usefixtures("project", "_small_limit")
@@ -76,7 +129,7 @@ def test_options_reach_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def instead(run: SuiteRun, qconfig: object, repeats: int) -> Profile:
         seen.extend((run.kind, run.threads, qconfig.name, repeats, run.cache))  # type: ignore[attr-defined]
-        return Profile("tiny", "minmax", (1, 3, 8, 8), 3, 7, (), 1.0, 1.0, 1.0, "none")
+        return Profile("tiny", "minmax", (1, 3, 8, 8), 3, 7, (), 1.0, 1.0, 1.0, "none", "none", "graph", "")
 
     monkeypatch.setattr("pytest_ptq.profiling.profile", instead)
     (project / CACHE).mkdir(parents=True)

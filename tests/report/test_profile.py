@@ -20,6 +20,7 @@ def made(**changed: object) -> Profile:
     plain: dict[str, object] = {
         "suite": "tiny", "qconfig": "x86", "shape": (1, 3, 8, 8), "threads": 2, "repeats": 50, "layers": LAYERS,
         "whole_ms": 10.0, "walk_ms": 12.0, "limit_gmacs_per_s": 400.0, "limit_layer": "linear",
+        "limit_kernel": "native product", "form": "graph", "not_native": "",
     }  # fmt: skip
     return Profile(**{**plain, **changed})  # type: ignore[arg-type]
 
@@ -64,6 +65,7 @@ def test_what_can_be_reached_is_told() -> None:
     assert "tiny[x86], input 1 x 3 x 8 x 8, 2 threads, median of 50" in text
     assert "whole model: 10.000 ms for 0.500 GMAC; 1.250 ms at the arithmetic limit (8.00 times that)" in text
     assert "limit: 400 GMAC/s" in text
+    assert "(linear, by native product)" in text
     assert "12.000 ms" in text, "what timing disturbs"
 
 
@@ -72,6 +74,21 @@ def test_it_says_that_the_latency_gate_times_another_form() -> None:
     assert line == (
         "These are times of the graph, called layer by layer from Python: not of the deployed form, one program of it, "
         "in which the latency gate times the model."
+    )
+
+
+def test_it_says_why_the_deployed_form_is_not_timed() -> None:
+    text = profile_text(made(not_native="no \x1b steps"))
+    assert "\nThat is no program of compiled kernels, which could be timed: no \\x1b steps.\n" in text
+    assert "compiled kernels" not in profile_text(made())
+
+
+def test_of_a_program_it_says_that_it_is_what_the_latency_gate_times() -> None:
+    text = profile_text(made(form="program"))
+    (line,) = [line for line in text.splitlines() if "latency gate" in line]
+    assert line == (
+        "These are times of the deployed form, a program of compiled kernels, in which the latency gate times the "
+        "model: a layer is the sum of its steps, and what only looks at memory in another way has none."
     )
 
 
