@@ -36,14 +36,18 @@ def run(
     """What steps make of stored integers (N, C, H, W): the program quantizes them as they are, and reads them back."""
     source = native.image(shape)
     steps, result = make(source)
-    n, c, h, w = result.shape
-    back = native.Geometry(groups=1)
-    real = torch.zeros(n * h * w, c)
-    identity = torch.eye(c, dtype=torch.int8).view(c, c, 1, 1)
-    to = native.Rounding(torch.ones(c), torch.zeros(c), None)
-    out = native.product(result, None, identity, ONE, back, to, None, real)
+    out, real = read_back(result)
     program = native.Program([native.quantize(source, ONE, 0.0), *steps, out], real)
-    return program(x.float()).view(n, h, w, c).permute(0, 3, 1, 2)
+    return program(x.float())
+
+
+def read_back(view: native.View) -> tuple[native.Step, Tensor]:
+    """Stored integers -> float32: a product with one."""
+    c, real = view.channels, torch.zeros(view.shape).contiguous(memory_format=torch.channels_last)
+    y = native.image(view.shape, unit=4)
+    y.buffer.fix(real)
+    to = native.Rounding(torch.ones(c), torch.zeros(c), None)
+    return native.product(view, y, torch.eye(c, dtype=torch.int8).view(c, c, 1, 1), ONE, native.Geometry(), to), real
 
 
 def integers(*shape: int, seed: int = 0) -> Tensor:
@@ -256,16 +260,13 @@ def test_quantizing_an_input_of_any_layout(channels: int, layout: torch.memory_f
     x = torch.randn(2, channels, 6, 37, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
     q = QParams(0.02, 120, quant_max=200)
     source = native.image(x.shape, pixel=4 if channels == 3 else None)
-    real = torch.zeros(2 * 6 * 37, channels)
-    eye = torch.eye(channels, dtype=torch.int8).view(channels, channels, 1, 1)
-    to = native.Rounding(torch.ones(channels), torch.zeros(channels), None)
-    out = native.product(source, None, eye, ONE, native.Geometry(), to, None, real)
+    out, real = read_back(source)
     program = native.Program([native.quantize(source, q, 0.25), out], real)
-    found = program(x).view(2, 6, 37, channels).permute(0, 3, 1, 2)
+    found = program(x)
     rounds_to(found, x.double() / 0.02 + 120.25, 0, 200)
     strided = torch.zeros(2, 2 * channels, 6, 40)
     strided[:, ::2, :, 3:] = x
-    assert torch.equal(program(strided[:, ::2, :, 3:]).view(2, 6, 37, channels).permute(0, 3, 1, 2), found)
+    assert torch.equal(program(strided[:, ::2, :, 3:]), found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -273,7 +274,7 @@ def test_quantizing_an_input_of_any_layout(channels: int, layout: torch.memory_f
 def test_buffers_that_live_together_do_not_overlap(sizes: list[tuple[int, int]], random: Any) -> None:
     from pytest_ptq.engine.kernels.native.arena import Buffer, place
 
-    buffers = [Buffer(1, rows, columns, 3, 3, (1, 2)) for rows, columns in sizes]
+    buffers = [Buffer(1, rows, columns, 3, 3, border=(1, 2)) for rows, columns in sizes]
     uses = [[random.choice(buffers), random.choice(buffers)] for _ in range(3 * len(buffers))]
     memory = place(uses)
     for i in range(len(uses)):

@@ -1,9 +1,9 @@
 """A model as it is called in production: one program, weights packed, no Python between the layers.
 
 A call of a layer takes ten microseconds from Python, and as many from TorchScript inside of torch's own wrapper, which
-on MobileNetV2 is more than the arithmetic. So an int8 model becomes a program of compiled kernels where the machine and
-the layers allow it, and else is traced by TorchScript. It is made for the size of an example; batches of any length run
-through it, and images of another size through the graph that it was made from.
+on MobileNetV2 is more than the arithmetic. So a model, int8 or float alike, becomes a program of compiled kernels where
+the machine and the layers allow it, and else is traced by TorchScript. It is made for the size of an example; batches
+of any length run through it, and images of another size through the graph that it was made from.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from pytest_ptq.errors import QuantizationError
 STEP_SHARE = 0.02
 """How much of the outputs' power two kernels may differ by: values that lie half-way are rounded either way."""
 EXACT = 1e-9
-"""The same where the kernels are the same."""
+"""The same where nothing is rounded to integers, or the kernels are the same."""
 
 
 class DeployedModule(nn.Module):
     """Takes and returns what the model does that it was made from.
 
-    kernels: `native` (compiled here), `packed` (torch's quantized tensors), `plain` (plain uint8 tensors) or `float`.
+    kernels: `native` (compiled on this machine); of torch's `packed` (quantized tensors), `plain` (plain uint8 tensors)
+        or `float`.
     caller: `program`, `torchscript`, or `python` where the model could not be traced.
-    not_native: why an int8 model's kernels are not the compiled ones; empty where they are.
+    not_native: why the kernels are not the compiled ones; empty where they are.
     """
 
     def __init__(self, model: StageModule, program: Any, size: torch.Size, kind: str, not_native: str = "") -> None:
@@ -92,11 +93,11 @@ def deploy(model: QuantizedModule | FrozenModule, example: Tensor, verify: bool 
             remedy="Give it what quantize, convert, load or freeze returned.",
         )
     size = example.shape[1:]
-    if not isinstance(model, QuantizedModule):
-        return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, "float")
     native, why = _native(model, example, verify)
     if native is not None:
         return DeployedModule(model, native, size, "native")
+    if not isinstance(model, QuantizedModule):
+        return DeployedModule(model, _program(to_ready, model, example, EXACT if verify else None), size, "float", why)
     if kernels.has_quantized_tensors():
         with kernels.onednn_engine():
             program = _program(to_packed, model, example, STEP_SHARE if verify else None)
@@ -111,11 +112,12 @@ def called_as_deployed(model: Any, example: Tensor) -> Any:
 
 
 @torch.no_grad()
-def _native(model: QuantizedModule, x: Tensor, verify: bool) -> tuple[NativeModel | None, str]:
+def _native(model: QuantizedModule | FrozenModule, x: Tensor, verify: bool) -> tuple[NativeModel | None, str]:
     """The model as a program of compiled kernels; or None, and why it is not."""
+    share = STEP_SHARE if isinstance(model, QuantizedModule) else EXACT
     try:
         program = to_native(model, x)
-        if verify and not all(_agree(model(b), program(b), STEP_SHARE) for b in (x, torch.cat([x, x]))):
+        if verify and not all(_agree(model(b), program(b), share) for b in (x, torch.cat([x, x]))):
             return None, "it answers otherwise than the model"
     except (NotNativeError, UnavailableError) as reason:
         return None, str(reason)

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from pytest_ptq.engine.deployment.walk import Concatenated, Flat, NotNativeError, Walk
+from pytest_ptq.engine.deployment.rearrange import SHAPES
+from pytest_ptq.engine.deployment.walk import FLOAT, Concatenated, Flat, NotNativeError, Vocabulary, Walk
 from pytest_ptq.engine.kernels import native
 from pytest_ptq.engine.modules import (
+    Int8Layer,
     Quantize,
     QuantizedAdaptiveAvgPool2d,
     QuantizedAdd,
@@ -62,9 +64,9 @@ def _rounding(layer: QuantizedWeighted) -> native.Rounding:
     return native.Rounding(scales * x_scale, bias, out, activation, lo, bounds.byte().numpy())
 
 
-def _conv(walk: Walk, layer: QuantizedConv2d, node: fx.Node) -> Any:
+def _conv(walk: Walk, layer: QuantizedConv2d, node: fx.Node) -> native.View:
     geometry = native.Geometry(layer.stride, layer.padding, layer.dilation, layer.groups)
-    x = _with_border(walk, walk.view(node.args[0]), layer.padding, layer.x.zero_point)
+    x = walk.with_border(walk.view(node.args[0]), layer.padding, layer.x.zero_point)
     to, residual = _rounding(layer), None
     if len(node.args) > 1 and layer.residual is not None:
         if walk.shapes[node.args[1]] != walk.shapes[node]:
@@ -72,41 +74,37 @@ def _conv(walk: Walk, layer: QuantizedConv2d, node: fx.Node) -> Any:
         if to.activation != "none" or to.out is None:
             raise NotNativeError(f"{layer.activation} of a sum")
         residual = walk.view(node.args[1]), layer.residual
-    y, real = walk.result(node, layer.out)
+    y = _result(walk, layer, node)
     alone = layer.groups > 1 and layer.weight.shape[1] == 1 and len(layer.weight) == layer.groups
-    if alone and y is not None and residual is None:
+    if alone and to.out is not None and residual is None:
         walk.add(native.depthwise(x, y, layer.weight, layer.x, geometry, to))
     else:
-        walk.add(native.product(x, y, layer.weight, layer.x, geometry, to, residual, real))
-    return y if y is not None else real
+        walk.add(native.product(x, y, layer.weight, layer.x, geometry, to, residual))
+    return y
 
 
-def _with_border(walk: Walk, x: native.View, padding: tuple[int, int], value: int) -> native.View:
-    if x.buffer.widen(*padding, value):
-        return x
-    again = native.image(x.shape)
-    walk.add(native.copy(x, again))
-    again.buffer.widen(*padding, value)
-    return again
+def _result(walk: Walk, layer: Int8Layer, node: fx.Node) -> native.View:
+    """Memory for integers or, without a scale, for real numbers."""
+    return walk.memory(node, None if layer.out is not None else FLOAT)
 
 
-def _linear(walk: Walk, layer: QuantizedLinear, node: fx.Node) -> Any:
+def _linear(walk: Walk, layer: QuantizedLinear, node: fx.Node) -> native.View:
     if len(walk.shapes[node.args[0]]) != 2:
         raise NotNativeError("a product of sequences")
     value = walk.values[node.args[0]]
     x = value.view if isinstance(value, Flat) else walk.view(node.args[0])
-    y, real = walk.result(node, layer.out)
+    y = _result(walk, layer, node)
     weight = layer.weight.reshape(-1, *x.shape[1:])
-    walk.add(native.product(x, y, weight, layer.x, native.Geometry(), _rounding(layer), None, real))
-    return y if y is not None else real
+    walk.add(native.product(x, y, weight, layer.x, native.Geometry(), _rounding(layer)))
+    return y
 
 
-def _mean(walk: Walk, layer: QuantizedMean, node: fx.Node) -> Any:
+def _mean(walk: Walk, layer: QuantizedMean, node: fx.Node) -> native.View:
     if len(walk.shapes[node.args[0]]) != 4 or {d % 4 for d in layer.dims} != {2, 3}:
         raise NotNativeError("a mean over other dimensions than height and width")
-    y, real = walk.result(node, layer.out)
-    walk.add(native.mean(walk.view(node.args[0]), layer.x, y, layer.out, real))
-    return y if y is not None else real
+    y = _result(walk, layer, node)
+    walk.add(native.mean(walk.view(node.args[0]), layer.x, y, layer.out))
+    return y
 
 
 def _mul(walk: Walk, layer: QuantizedMul, node: fx.Node) -> native.View:
@@ -114,7 +112,7 @@ def _mul(walk: Walk, layer: QuantizedMul, node: fx.Node) -> native.View:
     (x, x_q), (factor, factor_q) = (a, b) if a[0].shape[2:] >= b[0].shape[2:] else (b, a)
     if layer.out is None or factor.shape != (*x.shape[:2], 1, 1):
         raise NotNativeError("a product of images")
-    y = walk.integers(node)
+    y = walk.memory(node)
     walk.add(native.scaling(x, x_q, factor, factor_q, y, layer.out))
     return y
 
@@ -123,7 +121,7 @@ def _add(walk: Walk, layer: QuantizedAdd, node: fx.Node) -> native.View:
     a, b = walk.view(node.args[0]), walk.view(node.args[1])
     if layer.out is None or a.shape != b.shape:
         raise NotNativeError("a sum that broadcasts")
-    y = walk.integers(node)
+    y = walk.memory(node)
     walk.add(native.addition(a, layer.a, b, layer.b, y, layer.out))
     return y
 
@@ -131,7 +129,7 @@ def _add(walk: Walk, layer: QuantizedAdd, node: fx.Node) -> native.View:
 def _max_pool(walk: Walk, layer: QuantizedMaxPool2d, node: fx.Node) -> native.View:
     if set(layer.dilation) != {1}:
         raise NotNativeError("pooling with dilation")
-    y = walk.integers(node)
+    y = walk.memory(node)
     walk.add(native.maximum(walk.view(node.args[0]), y, layer.kernel_size, layer.stride, layer.padding))
     return y
 
@@ -142,14 +140,14 @@ def _avg_pool(walk: Walk, layer: QuantizedAvgPool2d, node: fx.Node) -> native.Vi
     divisor = layer.divisor_override or layer.kernel_size[0] * layer.kernel_size[1]
     if not layer.count_include_pad and not layer.divisor_override:
         divisor = 0
-    y = walk.integers(node)
+    y = walk.memory(node)
     shape = (layer.kernel_size, layer.stride, layer.padding, divisor)
     walk.add(native.average(walk.view(node.args[0]), layer.x, y, layer.out, *shape))
     return y
 
 
 def _adaptive_avg_pool(walk: Walk, layer: QuantizedAdaptiveAvgPool2d, node: fx.Node) -> native.View:
-    x, y = walk.view(node.args[0]), walk.integers(node)
+    x, y = walk.view(node.args[0]), walk.memory(node)
     window = tuple(a // b for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
     if layer.out is None or any(a % b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)):
         raise NotNativeError("an average over windows of several sizes")
@@ -170,7 +168,7 @@ def _by_table(walk: Walk, layer: QuantizedLookup | QuantizedClamp, node: fx.Node
     table = layer(torch.arange(256, dtype=torch.uint8))
     if table.dtype is not torch.uint8:
         raise NotNativeError("a table of float32")
-    y = walk.integers(node)
+    y = walk.memory(node)
     walk.add(native.copy(walk.view(node.args[0]), y, table.contiguous()))
     return y
 
@@ -189,4 +187,5 @@ LAYERS: Mapping[type, Callable[[Walk, Any, fx.Node], Any]] = {
     QuantizedMean: _mean,
     QuantizedMul: _mul,
 }
-"""By the very type: a layer that does more than its parent is not listed."""
+
+INT8 = Vocabulary(1, LAYERS, SHAPES, native.copy, native.interleave)

@@ -1,4 +1,4 @@
-"""An int8 model as programs of compiled kernels, one for each shape of input that it meets."""
+"""A model as programs of compiled kernels, one for each shape of input that it meets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.deployment.emit import INT8
+from pytest_ptq.engine.deployment.emit_float import FLOATS
 from pytest_ptq.engine.deployment.walk import NotNativeError, Walk
+from pytest_ptq.engine.freeze import FrozenModule
 from pytest_ptq.engine.kernels import native
 
 KEPT = 4
@@ -22,9 +25,10 @@ class NativeModel:
     A program has its tensors at fixed addresses: callers take turns.
     """
 
-    def __init__(self, model: QuantizedModule) -> None:
+    def __init__(self, model: QuantizedModule | FrozenModule) -> None:
         native.check()
         self._model, self._lock = model, Lock()
+        self._vocabulary = INT8 if isinstance(model, QuantizedModule) else FLOATS
         self._programs: OrderedDict[torch.Size, native.Program] = OrderedDict()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -41,13 +45,13 @@ class NativeModel:
         """
         program = self._programs.get(x.shape)
         if program is None:
-            program = self._programs[x.shape] = native.Program(*Walk(self._model, x).steps())
+            program = self._programs[x.shape] = native.Program(*Walk(self._model, x, self._vocabulary).steps())
             if len(self._programs) > KEPT:
                 self._programs.popitem(last=False)
         return program
 
 
-def to_native(model: QuantizedModule, x: Tensor) -> NativeModel:
+def to_native(model: QuantizedModule | FrozenModule, x: Tensor) -> NativeModel:
     """The model, with its program for inputs like `x` made. Raises what `NativeModel.program` raises."""
     made = NativeModel(model)
     made.program(x)

@@ -5,6 +5,17 @@ weights and rounding are settled when a program is built. Sums are exact int32, 
 """
 
 from pytest_ptq.engine.kernels.native.arena import Buffer, View, image
+from pytest_ptq.engine.kernels.native.float_steps import (
+    Ending,
+    float_addition,
+    float_copy,
+    float_depthwise,
+    float_input,
+    float_interleave,
+    float_pool,
+    float_product,
+    float_scaling,
+)
 from pytest_ptq.engine.kernels.native.library import UnavailableError, check, why_not
 from pytest_ptq.engine.kernels.native.program import Program
 from pytest_ptq.engine.kernels.native.steps import (
@@ -27,6 +38,7 @@ from pytest_ptq.engine.kernels.native.structures import ACTIVATIONS
 __all__ = [
     "ACTIVATIONS",
     "Buffer",
+    "Ending",
     "Geometry",
     "Program",
     "Rounding",
@@ -38,6 +50,14 @@ __all__ = [
     "check",
     "copy",
     "depthwise",
+    "float_addition",
+    "float_copy",
+    "float_depthwise",
+    "float_input",
+    "float_interleave",
+    "float_pool",
+    "float_product",
+    "float_scaling",
     "image",
     "interleave",
     "maximum",

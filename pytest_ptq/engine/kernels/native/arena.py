@@ -21,12 +21,14 @@ BEYOND = 64
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory for `images` x `rows` x `columns` pixels of `channels` bytes.
+    """Memory for `images` x `rows` x `columns` pixels of `channels` numbers.
 
     Args:
-        pixel: bytes from one pixel to the next.
+        pixel: numbers from one pixel to the next.
+        unit: bytes of a number: 1, or 4 of float32.
         border: pixels above and below, and at either side. It grows with whoever reads beyond the edges.
-        value: what the border holds.
+        value: what the bytes of the border hold.
+        fixed: memory that is there already; `address` is its.
     """
 
     images: int
@@ -34,13 +36,19 @@ class Buffer:
     columns: int
     channels: int
     pixel: int
+    unit: int = 1
     border: tuple[int, int] = (0, 0)
     value: int = 0
     address: int = 0
+    fixed: Tensor | None = None
+
+    @property
+    def pixel_bytes(self) -> int:
+        return self.pixel * self.unit
 
     @property
     def row_bytes(self) -> int:
-        return (self.columns + 2 * self.border[1]) * self.pixel
+        return (self.columns + 2 * self.border[1]) * self.pixel_bytes
 
     @property
     def image_bytes(self) -> int:
@@ -59,6 +67,10 @@ class Buffer:
         self.border = (max(self.border[0], rows), max(self.border[1], columns))
         self.value = value
         return True
+
+    def fix(self, memory: Tensor) -> None:
+        """Lie in a tensor."""
+        self.fixed, self.address = memory, memory.data_ptr()
 
 
 @dataclass(frozen=True)
@@ -86,15 +98,16 @@ class View:
         b = self.buffer
         rows, columns = b.border[0] - above, b.border[1] - left
         return ViewStruct(
-            b.address + rows * b.row_bytes + columns * b.pixel + self.first,
-            b.image_bytes, stride[0] * b.row_bytes, stride[1] * b.pixel, b.images, b.rows, b.columns, self.channels,
+            b.address + rows * b.row_bytes + columns * b.pixel_bytes + self.first * b.unit,
+            b.image_bytes, stride[0] * b.row_bytes, stride[1] * b.pixel_bytes, b.images, b.rows, b.columns,
+            self.channels,
         )  # fmt: skip
 
 
-def image(shape: Sequence[int], pixel: int | None = None) -> View:
+def image(shape: Sequence[int], pixel: int | None = None, unit: int = 1) -> View:
     """A new buffer for (N, C, H, W) or (N, C)."""
     n, c, h, w = (*shape, 1, 1)[:4]
-    return View(Buffer(n, h, w, c, pixel or c), 0, c)
+    return View(Buffer(n, h, w, c, pixel or c, unit), 0, c)
 
 
 @dataclass
@@ -128,6 +141,7 @@ class _Free:
 
 def place(uses: Sequence[Sequence[Buffer]]) -> Tensor:
     """Give every buffer an address. uses: the buffers that each step touches, in order. Returns the memory."""
+    uses = [[buffer for buffer in buffers if buffer.fixed is None] for buffers in uses]
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for i, buffers in enumerate(uses):

@@ -12,8 +12,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCES = ("products.c", "depthwise.c", "elementwise.c", "pooling.c", "program.c")
-HEADERS = ("program.h", "vectors.h", "tile.h", "columns.h")
+SOURCES = (
+    "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "program.c",
+)  # fmt: skip
+HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tile.h", "columns.h", "float_tile.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 """What the kernels are written for, as /proc/cpuinfo calls it."""

@@ -25,7 +25,7 @@ class Taps:
 
     Args:
         offsets: int64, bytes from an output's first input to each tap.
-        steps: of four inputs, in each tap.
+        steps: of four inputs, in each tap; of one in float32.
         inputs: channels of one tap, and zeros that stand beside them in memory.
         joined: columns that lie side by side in memory and are one tap.
     """
@@ -40,12 +40,13 @@ def taps_of(x: View, weight: Tensor, geometry: Geometry) -> Taps:
     """Columns of pixels that lie side by side, with nothing between, are one tap."""
     buffer, (rows, columns) = x.buffer, weight.shape[2:]
     channels = weight.shape[1]
-    row, column = geometry.dilation[0] * buffer.row_bytes, geometry.dilation[1] * buffer.pixel
+    row, column = geometry.dilation[0] * buffer.row_bytes, geometry.dilation[1] * buffer.pixel_bytes
     dense = geometry.groups == 1 and geometry.dilation[1] == 1 and x.whole and buffer.pixel - channels < 4
     joined = columns if dense else 1
     offsets = [r * row + s * column for r in range(rows) for s in range(0, columns, joined)]
     inputs = buffer.pixel if dense and columns > 1 else channels
-    return Taps(np.array(offsets, dtype=np.int64), -(-inputs * joined // 4), inputs, joined)
+    at_once = 4 if buffer.unit == 1 else 1
+    return Taps(np.array(offsets, dtype=np.int64), -(-inputs * joined // at_once), inputs, joined)
 
 
 @dataclass(frozen=True)
@@ -66,28 +67,35 @@ class Packed:
 
 
 def pack_product(weight: Tensor, x_zero: int, groups: int, taps: Taps) -> Packed:
-    """int8 (K, C / groups, R, S) -> groups, blocks, taps, steps, vectors, 16 channels, 4 inputs."""
-    w = weight.numpy().astype(np.int8)
+    """(K, C / groups, R, S) -> groups, blocks, taps, steps, vectors, 16 channels, and the inputs of a step.
+
+    int8 takes four inputs in a step, float32 one.
+    """
+    w = weight.numpy()
     outputs, channels, rows, columns = w.shape
-    each = outputs // groups
+    each, at_once = outputs // groups, 4 if w.dtype == np.int8 else 1
     vectors_in_all = -(-each // LANES)
     blocks = -(-vectors_in_all // MOST_VECTORS)
     vectors = -(-vectors_in_all // blocks)
-    padded = blocks * vectors * LANES
-    taps_in_row = columns // taps.joined
-    inner = np.zeros((groups, padded, rows, columns, taps.inputs), dtype=np.int8)
+    padded, tap_count = blocks * vectors * LANES, rows * (columns // taps.joined)
+    inner = np.zeros((groups, padded, rows, columns, taps.inputs), dtype=w.dtype)
     inner[:, :each, :, :, :channels] = w.reshape(groups, each, channels, rows, columns).transpose(0, 1, 3, 4, 2)
-    flat = np.zeros((groups, padded, rows * taps_in_row, taps.steps * 4), dtype=np.int8)
-    flat[..., : taps.joined * taps.inputs] = inner.reshape(groups, padded, rows * taps_in_row, -1)
-    tiled = flat.reshape(groups, blocks, vectors, LANES, rows * taps_in_row, taps.steps, 4)
+    flat = np.zeros((groups, padded, tap_count, taps.steps * at_once), dtype=w.dtype)
+    flat[..., : taps.joined * taps.inputs] = inner.reshape(groups, padded, tap_count, -1)
+    tiled = flat.reshape(groups, blocks, vectors, LANES, tap_count, taps.steps, at_once)
     order = np.full((groups, padded), -1)
     order[:, :each] = np.arange(outputs).reshape(groups, each)
-    sums = inner.astype(np.int64).sum(axis=(2, 3, 4))
+    sums = inner.astype(np.int64).sum(axis=(2, 3, 4)) if x_zero else np.zeros((groups, padded))
     flat_order = order.reshape(-1)
     return Packed(
         np.ascontiguousarray(tiled.transpose(0, 1, 4, 5, 2, 3, 6)),
         np.ascontiguousarray((-x_zero * sums).astype(np.int32)), flat_order, flat_order, blocks, vectors,
     )  # fmt: skip
+
+
+def placed(values: Array, order: Array) -> Array:
+    """One value for each place; 0 where a place is nobody's."""
+    return np.ascontiguousarray(np.where(order >= 0, values[np.maximum(order, 0)], 0).astype(values.dtype))
 
 
 CHANNELS = 64

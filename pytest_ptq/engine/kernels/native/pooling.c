@@ -1,18 +1,6 @@
 /* Maximum and mean over windows, and the mean over whole images. */
 
-#include "vectors.h"
-
-typedef struct {
-    int r0, r1, c0, c1;
-} window;
-
-/* What of a window lies inside the image. */
-static window inside(const view *x, int top, int left, int height, int width) {
-    window w = {top < 0 ? 0 : top, top + height, left < 0 ? 0 : left, left + width};
-    if (w.r1 > x->rows) w.r1 = x->rows;
-    if (w.c1 > x->columns) w.c1 = x->columns;
-    return w;
-}
+#include "places.h"
 
 void run_maximum(const maximum *m, int thread, int threads) {
     const share mine = share_of((int64_t)m->y.images * m->y.rows, thread, threads);
@@ -80,7 +68,7 @@ void run_mean(const mean *m, int thread, int threads) {
         const __mmask16 which = first(m->x.channels - k);
         const __m512i sums = sum_of(m->x.data + image * m->x.image, &m->x, all, k, which);
         const __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), gain, zero);
-        if (m->real) _mm512_mask_storeu_ps(m->real + image * m->x.channels + k, which, y);
+        if (m->real) _mm512_mask_storeu_ps(m->y.data + image * m->y.image + 4 * k, which, y);
         else put(m->y.data + image * m->y.image + k, stored(y, lo, hi), which);
     }
 }

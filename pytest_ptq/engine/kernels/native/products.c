@@ -4,7 +4,7 @@
    the pixel's address. Tiles are as large as 32 registers hold, and the last one begins earlier instead of being
    smaller, so that its pixels may be computed twice. */
 
-#include "vectors.h"
+#include "places.h"
 
 enum {
     PANEL = 128 * 1024, /* bytes of input that are gone through for each block of weights */
@@ -12,26 +12,6 @@ enum {
     FEWEST = 24,        /* pixels a thread, below which threads share the channels out instead */
     MOST_ALONE = 1      /* pixels that are left over and cost less one by one than in another tile */
 };
-
-typedef struct {
-    int64_t x, y, residual;
-} place;
-
-/* Where `count` pixels lie, row by row and image by image. */
-ALWAYS void locate(const product *p, int64_t pixel, int count, place *at) {
-    const int columns = p->y.columns, rows = p->y.rows;
-    int column = (int)pixel % columns, line = (int)pixel / columns, row = line % rows, image = line / rows;
-#pragma GCC unroll 16
-    for (int i = 0; i < count; i++) {
-        at[i].x = image * p->x.image + row * p->x.row + column * p->x.pixel;
-        at[i].y = image * p->y.image + row * p->y.row + column * p->y.pixel;
-        at[i].residual = image * p->residual.image + row * p->residual.row + column * p->residual.pixel;
-        if (++column == columns) {
-            column = 0;
-            if (++row == rows) row = 0, image++;
-        }
-    }
-}
 
 #define VECTORS 1
 #define ROWS 1

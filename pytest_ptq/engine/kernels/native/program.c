@@ -3,7 +3,7 @@
 #include <omp.h>
 #include <time.h>
 
-#include "program.h"
+#include "floats.h"
 
 typedef void (*runner)(const void *, int, int);
 
@@ -12,6 +12,10 @@ static const runner RUN[] = {
     [SCALING] = (runner)run_scaling,  [ADDITION] = (runner)run_addition,   [MEAN] = (runner)run_mean,
     [MAXIMUM] = (runner)run_maximum,  [AVERAGE] = (runner)run_average,     [COPY] = (runner)run_copy,
     [INTERLEAVE] = (runner)run_interleave, [BORDER] = (runner)run_border,
+    [FLOAT_PRODUCT] = (runner)run_float_product, [FLOAT_DEPTHWISE] = (runner)run_float_depthwise,
+    [FLOAT_INPUT] = (runner)run_float_input, [FLOAT_SCALING] = (runner)run_float_scaling,
+    [FLOAT_ADDITION] = (runner)run_float_addition, [FLOAT_POOL] = (runner)run_float_pool,
+    [FLOAT_COPY] = (runner)run_float_copy, [FLOAT_INTERLEAVE] = (runner)run_float_interleave,
 };
 
 static double seconds(void) {

@@ -35,7 +35,7 @@ typedef struct {
     const int32_t *start;  /* what sums begin with: - zero point of x times the sum of the weights; groups, padded */
     const int64_t *taps;   /* offset of each tap */
     int32_t tap_count, steps, groups, x_group, blocks, vectors;
-    float *real;           /* float32 output (pixels, channels) instead of y; else null */
+    int32_t real; /* y is float32 */
     rounding to;
 } product;
 
@@ -73,7 +73,7 @@ typedef struct {
 typedef struct {
     view x, y;
     float gain, zero;
-    float *real; /* float32 output (images, channels) instead of y */
+    int32_t real; /* y is float32 */
     int32_t hi;
 } mean;
 
@@ -108,7 +108,11 @@ typedef struct {
     int32_t rows, columns, value;
 } border;
 
-enum kind { PRODUCT, DEPTHWISE, QUANTIZE, SCALING, ADDITION, MEAN, MAXIMUM, AVERAGE, COPY, INTERLEAVE, BORDER };
+enum kind {
+    PRODUCT, DEPTHWISE, QUANTIZE, SCALING, ADDITION, MEAN, MAXIMUM, AVERAGE, COPY, INTERLEAVE, BORDER,
+    FLOAT_PRODUCT, FLOAT_DEPTHWISE, FLOAT_INPUT, FLOAT_SCALING, FLOAT_ADDITION, FLOAT_POOL, FLOAT_COPY,
+    FLOAT_INTERLEAVE
+};
 
 typedef struct {
     int32_t kind;

@@ -13,12 +13,15 @@ from pytest_ptq.engine.kernels.native import library, structures
 from pytest_ptq.engine.kernels.native.arena import Buffer, place
 from pytest_ptq.engine.kernels.native.steps import Step, border
 
+INPUTS = (structures.QuantizeStruct, structures.FloatInput)
+"""What takes the input."""
+
 
 class Program:
     """Steps over fixed memory: one input, one output, one caller at a time.
 
     Args:
-        steps: in order. The first quantizes the input, and is told at every call where that lies.
+        steps: in order. One takes the input, and is told at every call where that lies.
         y: float32, where the last one leaves its result.
 
     layers: of the model, one for each step.
@@ -34,7 +37,7 @@ class Program:
         self.y, self.memory = y, place([step.buffers for step in all_steps])
         made = [step.make() for step in all_steps]
         self._kept = made  # structures, and the arrays that they point to
-        (self._input,) = [s for s, _ in made if isinstance(s, structures.QuantizeStruct)]
+        (self._input,) = [s for s, _ in made if isinstance(s, INPUTS)]
         self._steps = (structures.StepStruct * len(made))(
             *(
                 structures.StepStruct(structures.KINDS.index(step.kind), ctypes.addressof(struct))

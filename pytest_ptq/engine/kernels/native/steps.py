@@ -14,7 +14,7 @@ from torch import Tensor
 from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.kernels.native import structures as c
 from pytest_ptq.engine.kernels.native.arena import Buffer, View
-from pytest_ptq.engine.kernels.native.packing import Packed, pack_depthwise, pack_product, taps_of
+from pytest_ptq.engine.kernels.native.packing import Packed, pack_depthwise, pack_product, placed, taps_of
 
 Array = np.ndarray[Any, Any]
 
@@ -69,12 +69,12 @@ class Geometry:
 
 
 def product(
-    x: View, y: View | None, weight: Tensor, x_q: QParams, geometry: Geometry, to: Rounding,
-    residual: tuple[View, QParams] | None = None, real: Tensor | None = None,
+    x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry, to: Rounding,
+    residual: tuple[View, QParams] | None = None,
 ) -> Step:  # fmt: skip
     """Convolution of int8 (K, C / groups, R, S) with a view whose border is as wide as the padding.
 
-    A matrix product is one of images of one pixel. `real`: float32 (pixels, K) that takes the place of `y`.
+    A matrix product is one of images of one pixel. `y`: integers, or float32 where `to` has no scale.
     """
     reads = [x, *([residual[0]] if residual else [])]
 
@@ -82,17 +82,16 @@ def product(
         taps = taps_of(x, weight, geometry)
         packed = pack_product(weight, x_q.zero_point, geometry.groups, taps)
         rounding, kept = _rounding(to, packed, residual)
-        other = residual[0].struct() if residual else c.ViewStruct()
-        out = y.struct() if y is not None else _pixels(x, weight, geometry)
         struct = c.Product(
-            x.struct(*geometry.padding, geometry.stride), out, other,
+            x.struct(*geometry.padding, geometry.stride), y.struct(),
+            residual[0].struct() if residual else c.ViewStruct(),
             residual[1].scale / to.out.scale if residual and to.out else 0.0,
-            _at(packed.weight), _at(packed.start), _at(taps.offsets), len(taps.offsets), taps.steps, geometry.groups,
-            weight.shape[1], packed.blocks, packed.vectors, real.data_ptr() if real is not None else None, rounding,
+            at(packed.weight), at(packed.start), at(taps.offsets), len(taps.offsets), taps.steps, geometry.groups,
+            weight.shape[1], packed.blocks, packed.vectors, int(to.out is None), rounding,
         )  # fmt: skip
-        return struct, [packed.weight, packed.start, taps.offsets, *kept, real]
+        return struct, [packed.weight, packed.start, taps.offsets, *kept]
 
-    return Step("product", reads, [y] if y is not None else [], make)
+    return Step("product", reads, [y], make)
 
 
 def depthwise(x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry, to: Rounding) -> Step:
@@ -103,8 +102,8 @@ def depthwise(x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry
         rounding, kept = _rounding(to, packed, None)
         b = x.buffer
         struct = c.Depthwise(
-            x.struct(*geometry.padding, geometry.stride), y.struct(), _at(packed.weight), _at(packed.start),
-            geometry.dilation[0] * b.row_bytes, geometry.dilation[1] * b.pixel, *weight.shape[2:], rounding,
+            x.struct(*geometry.padding, geometry.stride), y.struct(), at(packed.weight), at(packed.start),
+            geometry.dilation[0] * b.row_bytes, geometry.dilation[1] * b.pixel_bytes, *weight.shape[2:], rounding,
         )  # fmt: skip
         return struct, [packed.weight, packed.start, *kept]
 
@@ -121,25 +120,10 @@ def _rounding(to: Rounding, packed: Packed, residual: tuple[View, QParams] | Non
         if residual is not None:
             bias = bias - residual[1].zero_point * (residual[1].scale / to.out.scale)
     hi = np.broadcast_to(np.asarray(to.hi, dtype=np.uint8), (len(scale),))
-    arrays = [_placed(a, packed.order) for a in (scale.astype(np.float32), bias.astype(np.float32))]
-    arrays.append(_placed(hi, packed.stored))
-    struct = c.Rounding(*map(_at, arrays), per_step, zero, c.ACTIVATIONS.index(to.activation), to.lo)
+    arrays = [placed(a, packed.order) for a in (scale.astype(np.float32), bias.astype(np.float32))]
+    arrays.append(placed(hi, packed.stored))
+    struct = c.Rounding(*map(at, arrays), per_step, zero, c.ACTIVATIONS.index(to.activation), to.lo)
     return struct, arrays
-
-
-def _placed(values: Array, order: Array) -> Array:
-    return np.ascontiguousarray(np.where(order >= 0, values[np.maximum(order, 0)], 0).astype(values.dtype))
-
-
-def _pixels(x: View, weight: Tensor, geometry: Geometry) -> c.ViewStruct:
-    """The shape of a float32 result, which has no view."""
-    sizes = [
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, p, d, k, s in zip(
-            x.shape[2:], geometry.padding, geometry.dilation, weight.shape[2:], geometry.stride, strict=True
-        )
-    ]
-    return c.ViewStruct(None, 0, 0, 0, x.buffer.images, *sizes, len(weight))
 
 
 def quantize(y: View, q: QParams, shift: float) -> Step:
@@ -167,18 +151,13 @@ def addition(a: View, a_q: QParams, b: View, b_q: QParams, y: View, out: QParams
     return Step("addition", [a, b], [y], lambda: (c.Addition(a.struct(), b.struct(), y.struct(), *numbers), []))
 
 
-def mean(x: View, x_q: QParams, y: View | None, out: QParams | None, real: Tensor | None = None) -> Step:
-    """Mean over height and width."""
+def mean(x: View, x_q: QParams, y: View, out: QParams | None) -> Step:
+    """Mean over height and width: integers, or float32 without a scale."""
     count = x.shape[2] * x.shape[3]
     scale, zero_point, hi = (out.scale, out.zero_point, out.quant_max) if out else (1.0, 0, 255)
     gain = x_q.scale / scale / count
-    zero = zero_point - x_q.zero_point * x_q.scale / scale
-
-    def make() -> tuple[Structure, Sequence[Any]]:
-        target = y.struct() if y is not None else c.ViewStruct()
-        return c.Mean(x.struct(), target, gain, zero, real.data_ptr() if real is not None else None, hi), [real]
-
-    return Step("mean", [x], [y] if y is not None else [], make)
+    numbers = (gain, zero_point - x_q.zero_point * x_q.scale / scale, int(out is None), hi)
+    return Step("mean", [x], [y], lambda: (c.Mean(x.struct(), y.struct(), *numbers), []))
 
 
 def maximum(x: View, y: View, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Step:
@@ -238,5 +217,5 @@ def _table_at(table: Tensor | None) -> int | None:
     return table.data_ptr()
 
 
-def _at(array: Array) -> int:
+def at(array: Array) -> int:
     return int(array.ctypes.data)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 KINDS = (
     "product", "depthwise", "quantize", "scaling", "addition", "mean", "maximum", "average", "copy", "interleave",
-    "border",
+    "border", "float_product", "float_depthwise", "float_input", "float_scaling", "float_addition", "float_pool",
+    "float_copy", "float_interleave",
 )  # fmt: skip
 """In the order of `enum kind`."""
 ACTIVATIONS = ("none", "hardswish", "silu", "sigmoid")
@@ -33,7 +34,7 @@ class ViewStruct(Structure):
 class Product(Structure):
     _fields_: ClassVar = [
         *_fields(ViewStruct, "x y residual"), ("residual_gain", c_float), *_fields(c_void_p, "weight start taps"),
-        *_fields(c_int32, "tap_count steps groups x_group blocks vectors"), ("real", c_void_p), ("to", Rounding),
+        *_fields(c_int32, "tap_count steps groups x_group blocks vectors real"), ("to", Rounding),
     ]  # fmt: skip
 
 
@@ -65,7 +66,7 @@ class Addition(Structure):
 
 class Mean(Structure):
     _fields_: ClassVar = [
-        *_fields(ViewStruct, "x y"), *_fields(c_float, "gain zero"), ("real", c_void_p), ("hi", c_int32),
+        *_fields(ViewStruct, "x y"), *_fields(c_float, "gain zero"), *_fields(c_int32, "real hi"),
     ]  # fmt: skip
 
 
@@ -94,6 +95,47 @@ class Interleave(Structure):
 
 class Border(Structure):
     _fields_: ClassVar = [("y", ViewStruct), *_fields(c_int32, "rows columns value")]
+
+
+class FloatProduct(Structure):
+    _fields_: ClassVar = [
+        *_fields(ViewStruct, "x y residual"), *_fields(c_void_p, "weight bias taps"),
+        *_fields(c_int32, "tap_count inputs groups x_group blocks vectors activation"), *_fields(c_float, "lo hi"),
+    ]  # fmt: skip
+
+
+class FloatDepthwise(Structure):
+    _fields_: ClassVar = [
+        *_fields(ViewStruct, "x y"), *_fields(c_void_p, "weight bias taps"),
+        *_fields(c_int32, "tap_count activation"), *_fields(c_float, "lo hi"),
+    ]  # fmt: skip
+
+
+class FloatInput(Structure):
+    _fields_: ClassVar = [("x", c_void_p), *_fields(c_int64, "image channel row column"), ("y", ViewStruct)]
+
+
+class FloatScaling(Structure):
+    _fields_: ClassVar = _fields(ViewStruct, "x factor y")
+
+
+class FloatAddition(Structure):
+    _fields_: ClassVar = [*_fields(ViewStruct, "a b y"), *_fields(c_float, "lo hi")]
+
+
+class FloatPool(Structure):
+    _fields_: ClassVar = [
+        *_fields(ViewStruct, "x y"),
+        *_fields(c_int32, "height width stride_rows stride_columns pad_rows pad_columns maximum divisor"),
+    ]  # fmt: skip
+
+
+class FloatCopy(Structure):
+    _fields_: ClassVar = [*_fields(ViewStruct, "x y"), ("activation", c_int32), *_fields(c_float, "lo hi")]
+
+
+class FloatInterleave(Structure):
+    _fields_: ClassVar = _fields(ViewStruct, "a b y")
 
 
 class StepStruct(Structure):

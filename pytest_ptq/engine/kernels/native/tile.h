@@ -7,8 +7,8 @@
 
 /* What the sums are stored as. channel: the tile's first, of its group; padded: the same in `start` and `scale`. */
 ALWAYS void PUT(
-    const product *p, __m512i sums[ROWS][VECTORS], const place *at, int64_t pixel, int group, int channel,
-    int64_t padded, int activation, int adds) {
+    const product *p, __m512i sums[ROWS][VECTORS], const place *at, int group, int channel, int64_t padded,
+    int activation, int adds) {
     const __m512 gain = _mm512_set1_ps(p->residual_gain);
     const __m512 per_step = _mm512_set1_ps(p->to.per_step), zero = _mm512_set1_ps(p->to.zero);
     const __m512i lo = _mm512_set1_epi32(p->to.lo);
@@ -25,7 +25,7 @@ ALWAYS void PUT(
             __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i][v]), scale, bias);
             if (p->real) {
                 y = activate(y, activation);
-                _mm512_mask_storeu_ps(p->real + (pixel + i) * p->y.channels + whole + 16 * v, which, y);
+                _mm512_mask_storeu_ps(p->y.data + at[i].y + 4 * whole + 64 * v, which, y);
                 continue;
             }
             if (adds) {
@@ -40,7 +40,7 @@ ALWAYS void PUT(
 
 static void TILE(const product *p, int64_t pixel, int group, int block) {
     place at[ROWS];
-    locate(p, pixel, ROWS, at);
+    locate(&p->x, &p->y, &p->residual, pixel, ROWS, at);
     const int64_t padded = ((int64_t)group * p->blocks + block) * (16 * VECTORS);
     const int8_t *weight = p->weight + padded * p->tap_count * p->steps * 4;
     __m512i sums[ROWS][VECTORS];
@@ -67,9 +67,9 @@ static void TILE(const product *p, int64_t pixel, int group, int block) {
     }
     const int channel = block * (16 * VECTORS);
     const int activation = p->to.activation;
-    if (p->residual.data) PUT(p, sums, at, pixel, group, channel, padded, IDENTITY, 1);
-    else if (activation == IDENTITY) PUT(p, sums, at, pixel, group, channel, padded, IDENTITY, 0);
-    else PUT(p, sums, at, pixel, group, channel, padded, activation, 0);
+    if (p->residual.data) PUT(p, sums, at, group, channel, padded, IDENTITY, 1);
+    else if (activation == IDENTITY) PUT(p, sums, at, group, channel, padded, IDENTITY, 0);
+    else PUT(p, sums, at, group, channel, padded, activation, 0);
 }
 
 #undef PASTE
