@@ -106,8 +106,10 @@ LOOKS = "looks"
 NOISE_FLOOR = "noise_floor_percent"
 PROBE = "probe_us"
 KERNELS = "kernels"
-"""Beside SQNR: with which kernels, and called how, the int8 model was judged: `packed torchscript`. In another runtime,
+"""Beside SQNR: with which kernels, and called how, the int8 model was judged: `native program`. In another runtime,
 and there beside coverage too: what that counts in its own graph."""
+NOT_NATIVE = "not_native"
+"""Beside SQNR: why the int8 model was no program of compiled kernels, a clause; missing where it was one."""
 NOT_INT8 = "not_int8"
 """Beside coverage: layers that are quantized and that the runtime computes in float none the less."""
 UNFIT = "unfit"

@@ -12,12 +12,14 @@ from small_run import Noise, build, suite
 from torch import Tensor, nn
 
 from pytest_ptq import engine
+from pytest_ptq.engine.kernels import native
 from pytest_ptq.engine.pipeline import calibrating
 from pytest_ptq.errors import DataError, MeasurementError, UnknownNameError
 from pytest_ptq.metrics import (
     ACCURACY_DROP,
     INT8_MACS,
     KERNELS,
+    NOT_NATIVE,
     QDQ_PAIRS,
     SIZE_FP32,
     SIZE_INT8,
@@ -139,11 +141,23 @@ def test_what_is_measured() -> None:
 def test_the_deployed_form_is_judged_and_named() -> None:
     run = SuiteRun(suite(Noise()))
     found = run.measure("accuracy", X86)[SQNR.key]
-    assert found.details[KERNELS] in ("packed torchscript", "plain torchscript")  # plain where int16 saturates
+    if not native.why_not():
+        assert found.details[KERNELS] == "native program"
+        assert NOT_NATIVE not in found.details
+    else:
+        assert found.details[KERNELS] in ("packed torchscript", "plain torchscript")  # plain where int16 saturates
+        assert found.details[NOT_NATIVE] == native.why_not()
     (batch,) = (b for i, b in enumerate(run.dataset.evaluation()) if i == 0)
     x = batch[0]
     with torch.inference_mode():
         assert torch.allclose(engine.deploy(run.quantized(X86), x)(x), run.quantized(X86)(x), atol=0.1)
+
+
+def test_it_is_told_why_a_model_is_no_program_of_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_ptq.engine.deployment._native", lambda *_: (None, "a reason"))
+    details = SuiteRun(suite(Noise())).measure("accuracy", X86)[SQNR.key].details
+    assert details[KERNELS] in ("packed torchscript", "plain torchscript")  # plain where int16 saturates
+    assert details[NOT_NATIVE] == "a reason"
 
 
 def test_coverage_of_what_is_left_in_fp32() -> None:

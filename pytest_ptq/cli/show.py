@@ -26,13 +26,16 @@ def show(run: str, folder: Path, as_json: bool) -> None:
     if as_json:
         say_json(json.loads(record.to_json()))
         return
+    from pytest_ptq.report.terminal import notes
+    from pytest_ptq.report.where import kernels
+
     say("\n".join(_head(record)))
     for result in record.results:
         say()
         say(printable(f"{result.suite}[{result.qconfig}] on {result.data} data"))
+        if by := kernels(result.measurements):
+            say(printable(f"int8 by {by}"))
         say(_values(result))
-    from pytest_ptq.report.terminal import notes
-
     if told := notes(record.results):
         say()
         say("\n".join(told))

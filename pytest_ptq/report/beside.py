@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from pytest_ptq import metrics as m
 from pytest_ptq.judge.gates import describe
 from pytest_ptq.metrics import METRICS, Judgement, Measurement
+from pytest_ptq.report.where import kernels
 
 LOSS = " loss"
 """Ends the title of what int8 loses of a user's own metric."""
 
 
 def beside(measurements: Mapping[str, Measurement]) -> list[tuple[str, str]]:
-    """Name and text of each, as far as it was measured: top-1, top-5, flips, SQNR, own metrics, calibration."""
+    """Name and text of each, as far as it was measured: top-1, top-5, flips, SQNR, kernels, own metrics and so on."""
     found = [
         _change("top-1", measurements, m.TOP1_FP32.key, m.TOP1_INT8.key, m.ACCURACY_DROP.key),
         _change("top-5", measurements, m.TOP5_FP32.key, m.TOP5_INT8.key, m.TOP5_DROP.key),
         *((metric.title.split()[-1], _plain(measurements, metric.key)) for metric in (m.FLIPS, m.SQNR)),
+        ("kernels", kernels(measurements)),
         *((name, text) for name, text, _ in own_metrics(measurements)),
         ("calibrated", calibration(measurements)),
     ]

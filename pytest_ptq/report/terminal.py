@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from pytest_ptq import metrics as m
@@ -10,7 +10,7 @@ from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
 from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
 from pytest_ptq.report.beside import calibration, limits_of, own_metrics
 from pytest_ptq.report.printable import printable
-from pytest_ptq.report.where import fastest
+from pytest_ptq.report.where import fastest, kernels
 from pytest_ptq.store.record import QConfigRecord
 
 SuiteRow: TypeAlias = QConfigRecord
@@ -101,14 +101,15 @@ def table(rows: Sequence[SuiteRow], width: int | None = None) -> str:
     return tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True)
 
 
-def notes(rows: Iterable[SuiteRow]) -> list[str]:
+def notes(rows: Sequence[SuiteRow]) -> list[str]:
     """A sentence for whatever the table shows too briefly or not at all.
 
     Errors, open questions, expected failures, baselines to refresh, metrics of a user's own, classes that calibration
-    never saw.
+    never saw, models that are no programs of compiled kernels.
     """
     found: list[str] = []
-    for row in sorted(rows, key=seriousness):
+    ordered = sorted(rows, key=seriousness)
+    for row in ordered:
         name = f"{row.suite}[{row.qconfig}]"
         found += [f"{name}: {error}" for error in row.errors]
         found += [f"{name}: {fastest(row)}"] if row.runtime_ms else []
@@ -120,7 +121,17 @@ def notes(rows: Iterable[SuiteRow]) -> list[str]:
         seen = row.measurements.get(m.CALIBRATION_CLASSES.key)
         if seen is not None and "unseen_classes" in seen.details:
             found.append(f"{row.suite} on {row.data} data: calibrated {calibration(row.measurements)}")
+    found += _not_native(ordered)
     return list(dict.fromkeys(printable(note) for note in found))
+
+
+def _not_native(rows: Sequence[SuiteRow]) -> list[str]:
+    """Which int8 models were no programs of compiled kernels, those of one reason together: it may be the machine's."""
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        if m.SQNR.key in row.measurements and m.NOT_NATIVE in row.measurements[m.SQNR.key].details:
+            alike.setdefault(kernels(row.measurements), []).append(f"{row.suite}[{row.qconfig}]")
+    return [f"{', '.join(dict.fromkeys(names))}: int8 by {how}" for how, names in alike.items()]
 
 
 def seriousness(row: SuiteRow) -> int:

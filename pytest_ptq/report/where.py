@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pytest_ptq.metrics import KERNELS, NOT_NATIVE, SQNR, Measurement
 from pytest_ptq.store.provenance import versions
 from pytest_ptq.store.record import QConfigRecord
 
@@ -13,6 +16,15 @@ def told(record: QConfigRecord) -> str:
     version = versions([record.runtime]).get(record.runtime, "")
     name = f"{record.runtime} {version}".rstrip()
     return f"{name}, {fastest(record)}" if record.runtime_ms else name
+
+
+def kernels(measurements: Mapping[str, Measurement]) -> str:
+    """`native program`, or `packed torchscript, no compiled kernels: GELU`; empty where nobody looked."""
+    sqnr = measurements.get(SQNR.key)
+    if sqnr is None or KERNELS not in sqnr.details:
+        return ""
+    why = sqnr.details.get(NOT_NATIVE)
+    return f"{sqnr.details[KERNELS]}, no compiled kernels: {why}" if why else str(sqnr.details[KERNELS])
 
 
 def fastest(record: QConfigRecord) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ptq.errors import MeasurementError
-from pytest_ptq.metrics import INT8_MACS, KERNELS, QDQ_PAIRS, SQNR, Measurement
+from pytest_ptq.metrics import INT8_MACS, KERNELS, NOT_NATIVE, QDQ_PAIRS, SQNR, Measurement
 from pytest_ptq.qconfig import QConfig
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class InTorch:
         # The form that is timed is the form that is judged: its kernels may round what lies half-way otherwise.
         quantized = DeployedOnCall(self._models.quantized(qconfig))
         found = self._evaluation.compare(quantized, f"evaluating {qconfig.name}")
-        return told_how(found, quantized.kind)
+        deployed = quantized.deployed
+        return told_how(found, quantized.kind, "" if deployed is None else deployed.not_native)
 
     def size(self, qconfig: QConfig) -> Mapping[str, Measurement]:
         from pytest_ptq.engine.artifact import serialized_bytes
@@ -88,8 +89,10 @@ def int8_share(found: Coverage, int8_macs: int, place: str, **details: float | i
     return Measurement(INT8_MACS, 100 * int8_macs / found.total_macs, details={**known, **details})
 
 
-def told_how(found: Mapping[str, Measurement], kind: str) -> Mapping[str, Measurement]:
-    """The same, with the kernels and the caller of the int8 model that was judged beside its SQNR."""
-    return {
-        key: replace(m, details={**m.details, KERNELS: kind}) if m.metric is SQNR else m for key, m in found.items()
-    }
+def told_how(found: Mapping[str, Measurement], kind: str, not_native: str = "") -> Mapping[str, Measurement]:
+    """The same, with the kernels and the caller of the int8 model that was judged beside its SQNR.
+
+    not_native: why these are not the compiled kernels; empty where they are, or nobody asked for them.
+    """
+    how = {KERNELS: kind, NOT_NATIVE: not_native} if not_native else {KERNELS: kind}
+    return {key: replace(m, details={**m.details, **how}) if m.metric is SQNR else m for key, m in found.items()}

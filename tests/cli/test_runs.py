@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.made import Made, run
-from pytest_ptq.metrics import Verdict
+from pytest_ptq.metrics import SQNR, Measurement, Verdict
 from pytest_ptq.store.history import list_records, write_record
 from pytest_ptq.store.record import QConfigRecord, RunRecord
 
@@ -137,6 +137,18 @@ def test_show_tells_all_of_a_run(ask):
     assert "net[x86] on embedded data" in lines
     (row,) = [line for line in lines if line.startswith("int8/fp32 latency")]
     assert row.split() == ["int8/fp32", "latency", "0.505", "[0.502,", "0.508]", "0.8", "-", "pass"]
+
+
+@pytest.mark.usefixtures("project")
+def test_show_tells_how_the_int8_model_was_run_and_why_not_by_compiled_kernels(ask):
+    assert "int8 by" not in ask("show", "latest").out
+    details = {"kernels": "packed torchscript", "not_native": "no \x1b VNNI"}
+    found = {SQNR.key: Measurement(SQNR, 30.0, details=details)}
+    write_record(HISTORY, RunRecord({}, {}, (QConfigRecord("s", "d", "q", None, found),), run_id="run600000000"))
+    lines = ask("show", "run6").out.splitlines()
+    by = "int8 by packed torchscript, no compiled kernels: no \\x1b VNNI"
+    assert lines[lines.index("s[q] on d data") + 1] == by
+    assert lines[-1] == f"s[q]: {by}"
 
 
 @pytest.mark.usefixtures("project")

@@ -56,6 +56,23 @@ def test_a_failed_metric_of_ones_own_belongs_to_accuracy(row):
     assert "-k test_accuracy" in text
 
 
+def with_kernels(made, **details):
+    return replace(made, measurements={**made.measurements, m.SQNR.key: Measurement(m.SQNR, 28.34, details=details)})
+
+
+def test_kernels_stand_beside_accuracy_and_in_a_note_where_they_are_not_compiled(row):
+    native = with_kernels(row("fine"), kernels="native program")
+    assert ("kernels", "native program") in beside(native.measurements)
+    how = {"kernels": "packed torchscript", "not_native": "no\x1b VNNI"}
+    slow = [with_kernels(row(name), **how) for name in ("x86", "minmax")]
+    other = with_kernels(row(suite="vit"), kernels="plain torchscript", not_native="GELU")
+    assert ("kernels", "packed torchscript, no compiled kernels: no\x1b VNNI") in beside(slow[0].measurements)
+    assert notes([native, *slow, other]) == [
+        "resnet50[x86], resnet50[minmax]: int8 by packed torchscript, no compiled kernels: no\\x1b VNNI",
+        "vit[x86]: int8 by plain torchscript, no compiled kernels: GELU",
+    ]
+
+
 def test_notes_show_own_metrics_with_their_limits_and_unseen_classes_once(row):
     full = rich(row)
     judged = judge(full.measurements["miou_loss_pp"], Limit(MIOU.loss, 1.0, "x"))
