@@ -85,10 +85,11 @@ def _path(folder: Path, suite: str, engine: str) -> Path:
 
 
 def sources(*paths: Path) -> str:
-    """Hash of Python files and of all that lie below folders, with their names."""
+    """Hash of files, and of all in Python and C that lie below folders, with their names."""
     found = hashlib.blake2b(digest_size=16)
     for path in paths:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        below = (file for file in path.rglob("*") if file.suffix in (".py", ".c", ".h"))
+        for file in sorted(below) if path.is_dir() else [path]:
             found.update(f"{file.relative_to(path.parent).as_posix()}\0".encode())
             found.update(file.read_bytes())
     return found.hexdigest()

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmarks.estimate import estimate, geometric_mean
 from benchmarks.latency_rows import Cell, Engine, ratio
-from benchmarks.ours import FP32, INT8, MATMUL, MATMUL_SHAPE
+from benchmarks.ours import FP32, INT8, LOST, MATMUL, MATMUL_SHAPE
 
 MEAN_GOAL, LARGEST_GOAL, LIMIT_GOAL, OPENVINO_GOAL = 0.85, 1.0, 1.35, 1.05
 MACS_A_SECOND = 500e9
@@ -21,12 +21,12 @@ GOAL_HEADS = ["goal", "asked", "found", "reached"]
 
 def section(threads: int, cells: Sequence[Cell], names: Mapping[str, str], torch_based: Sequence[str]) -> str:
     """The table of one number of threads: a line a model, a column an engine, and below it what failed."""
-    keys = [key for key in names if key != MATMUL and any(key in cell.engines for cell in cells)]
+    keys = [key for key in names if key not in (MATMUL, *LOST) and any(key in cell.engines for cell in cells)]
     heads = ["model", *(names[key] for key in keys), "int8 / best rival", "int8 / fp32 frozen", "int8 by"]
     lines = [
         [cell.model + (" *" if cell.stale else ""), *(_ms(cell.engines.get(key)) for key in keys),
          _beside(cell, cell.best(torch_based)), _beside(cell, FP32),
-         cell.engines[INT8].how if INT8 in cell.engines else ""]
+         _how(cell, INT8)]
         for cell in cells
     ]  # fmt: skip
     failed = [
@@ -38,7 +38,21 @@ def section(threads: int, cells: Sequence[Cell], names: Mapping[str, str], torch
     title = f"### {threads} thread{'s' if threads > 1 else ''}, ms an image"
     table = tabulate(lines, heads, "github", disable_numparse=True)
     stale = "\\* measured with earlier sources" if any(cell.stale for cell in cells) else ""
-    return "\n\n".join(filter(None, [title, table, stale, "\n".join(failed)]))
+    return "\n\n".join(filter(None, [title, table, stale, "\n".join(failed), _lost(cells, names)]))
+
+
+def _lost(cells: Sequence[Cell], names: Mapping[str, str]) -> str:
+    """The same models with other kernels and callers of this engine, beside what was chosen."""
+    keys = [key for key in (INT8, *LOST[:2], FP32, *LOST[2:]) if any(key in cell.engines for cell in cells)]
+    if not set(keys) & set(LOST):
+        return ""
+    lines = [[cell.model, *(_ms(cell.engines.get(key)) for key in keys), _how(cell, LOST[0])] for cell in cells]
+    heads = ["model", *(names[key] for key in keys), "torch's kernels of int8"]
+    return "What was not chosen:\n\n" + tabulate(lines, heads, "github", disable_numparse=True)
+
+
+def _how(cell: Cell, key: str) -> str:
+    return cell.engines[key].how if key in cell.engines else ""
 
 
 def _ms(engine: Engine | None) -> str:

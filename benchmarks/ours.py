@@ -27,6 +27,36 @@ def fp32(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Pre
     return engine.deploy(engine.freeze(model), calibration[0][:1])
 
 
+def int8_traced(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
+    """The int8 model without the compiled kernels: torch's own, called from TorchScript."""
+    from pytest_ptq import engine
+
+    _without_native()
+    return engine.deploy(engine.quantize(model, calibration, "x86"), calibration[0][:1])
+
+
+def int8_graph(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
+    """The int8 model as it is quantized: torch's own kernels, called from Python."""
+    from pytest_ptq import engine
+
+    return engine.quantize(model, calibration, "x86")
+
+
+def fp32_traced(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
+    """The frozen model without the compiled kernels."""
+    from pytest_ptq import engine
+
+    _without_native()
+    return engine.deploy(engine.freeze(model), calibration[0][:1])
+
+
+def _without_native() -> None:
+    """In a process that makes one model, and ends."""
+    import os
+
+    os.environ["PTQ_NATIVE"] = "0"
+
+
 def eager(model: nn.Module, calibration: list[Tensor], settings: Settings) -> Predict:
     """The model as torchvision gives it."""
     return model
@@ -55,10 +85,15 @@ def matmul(model: nn.Module, calibration: list[Tensor], settings: Settings) -> P
 
 MATMUL_SHAPE = (512, 1024, 512)
 EAGER, FP32, INT8, MATMUL = "eager", "fp32", "int8", "matmul"
+LOST = ("int8_traced", "int8_graph", "fp32_traced")
+"""Kernels and callers that are not chosen where the compiled ones can be."""
 RIVALS = (
     Rival(EAGER, "fp32 as it is", __name__, (), eager),
     Rival(FP32, "fp32 frozen", __name__, (), fp32),
     Rival(INT8, "**int8, this**", __name__, (), int8),
     Rival(MATMUL, "int8 matrix product", __name__, (), matmul),
+    Rival(LOST[0], "int8, torch's kernels, traced", __name__, (), int8_traced),
+    Rival(LOST[1], "int8, torch's kernels, from Python", __name__, (), int8_graph),
+    Rival(LOST[2], "fp32, torch's kernels, traced", __name__, (), fp32_traced),
 )
 """Called so because that is where a process of its own looks an engine up."""
