@@ -37,6 +37,11 @@ def test_an_instruction_that_the_cpu_lacks_is_named(monkeypatch: pytest.MonkeyPa
     assert library.why_not() == "this CPU has no avx512_vnni"
 
 
+def test_a_cpu_that_is_held_back_is_judged_by_its_own_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "saturates_int16", lambda: True)
+    assert library.why_not() == "torch's kernels are held back from VNNI"
+
+
 def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.OFF, "0")
     assert library.why_not() == "PTQ_NATIVE is 0"

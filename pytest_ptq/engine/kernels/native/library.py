@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from pytest_ptq.engine.kernels.onednn import saturates_int16
+
 SOURCES = (
     "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "program.c",
 )  # fmt: skip
@@ -40,6 +42,9 @@ def load() -> ctypes.CDLL:
     lacking = sorted(NEEDED - _cpu_flags())
     if lacking:
         raise UnavailableError(f"this CPU has no {', '.join(lacking)}")
+    if saturates_int16():
+        # A CPU without VNNI is being judged: its sums are to be seen, and these kernels' are exact.
+        raise UnavailableError("torch's kernels are held back from VNNI")
     compiler = _compiler()
     path = _folder() / f"kernels-{_key(compiler)}.so"
     if not path.exists():
