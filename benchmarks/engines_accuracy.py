@@ -12,6 +12,7 @@ from benchmarks import ours, ours_runtimes
 from benchmarks.accuracy import Measuring
 from benchmarks.accuracy_cases import Case, cases
 from benchmarks.accuracy_rows import Row
+from benchmarks.engines_text import STALE
 from benchmarks.goal import HEADS
 from benchmarks.rivals import RIVALS
 from benchmarks.rivals.rival import Rival
@@ -78,6 +79,8 @@ def section(found: Sequence[Row]) -> str:
              f"limit {DROP_LIMIT:g} pp"]  # fmt: skip
     text = tabulate(lines, heads, "github", disable_numparse=True)
     goals = tabulate(_goals(found, names), HEADS, "github", disable_numparse=True)
+    if any(row.stale for row in found):
+        text += f"\n\n{STALE}"
     return f"### Accuracy\n\n{text}\n\n### Goals of accuracy\n\n{goals}"
 
 

@@ -13,6 +13,7 @@ from benchmarks.latency_rows import Cell, ratio
 
 LATENCY_LIMIT = 1.0
 """int8 / fp32 of the same runtime, that the latency gate lets pass."""
+STALE = "\\* measured with earlier sources"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def latency_section(threads: int, cells: Sequence[Cell], names: Mapping[str, str
     ]
     heads = ["model", "runtime", "engine", "ms an image", "int8/fp32 there", f"limit {LATENCY_LIMIT:g}"]
     title = f"### {threads} thread{'s' if threads > 1 else ''}"
-    stale = "\\* measured with earlier sources" if any(cell.stale for cell in cells) else ""
+    stale = STALE if any(cell.stale for cell in cells) else ""
     return "\n\n".join(filter(None, [title, tabulate(lines, heads, "github", disable_numparse=True), stale]))
 
 
@@ -82,8 +83,8 @@ def kernels_section(cells: Sequence[Cell], names: Mapping[str, str], pairings: S
     for cell in cells:
         first.setdefault(cell.model, cell)
     lines = [
-        [model, pairing.title, names[key], cell.engines[key].how]
-        for model, cell in first.items()
+        [_model(cell), pairing.title, names[key], cell.engines[key].how]
+        for cell in first.values()
         for pairing in pairings
         for key in pairing.engines
         if key in names and measured(cell, key) and "int8" in cell.engines[key].how

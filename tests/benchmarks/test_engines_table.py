@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_kernels_are_shown_of_each_model_once() -> None:
     counted = Engine(turns=engine(1.0, 1.0).turns, how="21 of 21 convolutions and products in int8")
     text = kernels_section([cell(int8_openvino=counted), cell()], NAMES, engines.PAIRINGS)
     assert lines(text) == [["resnet18", "OpenVINO", "**int8, this, in OpenVINO**", counted.how]]
+
+
+def test_what_earlier_sources_gave_is_marked_wherever_it_is_shown() -> None:
+    counted = Engine(turns=engine(1.0, 1.0).turns, how="21 of 21 convolutions and products in int8")
+    old = replace(cell(int8_openvino=counted), stale=True)
+    assert lines(kernels_section([old], NAMES, engines.PAIRINGS))[0][0] == "resnet18 *"
+    rows = [row("mobilenet_v2_kit", key, 0.5, 21.0) for key in ("int8_openvino", "nncf_openvino")]
+    assert "measured with earlier sources" not in engines_accuracy.section(rows)
+    assert "21.0 *" in (text := engines_accuracy.section([replace(rows[0], stale=True), rows[1]]))
+    assert "\\* measured with earlier sources" in text
 
 
 def test_filters() -> None:
