@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pytest_ptq"
 SUITES = PACKAGE.parent / "suites"
 
-SHARED = {"errors", "metrics", "qconfig", "student", "torch_ao"}
+SHARED = {"errors", "heap", "metrics", "qconfig", "student", "torch_ao"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner", "tuning"},
@@ -33,6 +33,7 @@ ARROWS = {
     "judge": set(),
     "store": set(),
     "errors": set(),
+    "heap": set(),
     "metrics": set(),
     "qconfig": set(),
     "torch_ao": set(),

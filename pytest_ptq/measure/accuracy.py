@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import DataError, MeasurementError
+from pytest_ptq.heap import kept_heap
 from pytest_ptq.measure.paired import PairedCounts, mcnemar_exact, newcombe, resolvable_drop, wilson
 from pytest_ptq.metrics import (
     ACCURACY_DROP,
@@ -46,7 +47,7 @@ def collect_logits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
 
     kept: list[Tensor] = []
     truth: list[Tensor] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_heap():
         for number, batch in enumerate(batches):
             place = f"evaluation batch {number}"
             images, labels = _pair(batch, place)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_ptq.errors import DataError, MeasurementError
+from pytest_ptq.heap import kept_heap
 from pytest_ptq.measure.accuracy import forward, sqnr_of
 from pytest_ptq.measure.custom import Accumulator, MetricSource
 from pytest_ptq.metrics import SQNR, Measurement
@@ -40,7 +41,7 @@ def compare_outputs(
     pairs = [(source, Accumulator(source, "fp32"), Accumulator(source, "int8")) for source in sources]
     powers: list[tuple[float, float] | None] = []
     images = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_heap():
         for number, batch in enumerate(batches):
             place = f"evaluation batch {number}"
             x, targets = _pair(batch, place)
