@@ -67,15 +67,15 @@ def _notes(found: Profile) -> list[str]:
         f"{_threads(found)} ({found.limit_layer}, by {found.limit_kernel}); "
         "500 a core is what VNNI can do on AMD Zen 5",
         *FORMS[found.form](found),
-        f"Timing disturbs: a pass with a clock around every layer took {found.walk_ms:.3f} ms. {BETWEEN}: the whole"
-        " model less the sum of its layers; below zero where layers run faster without a clock between them.",
     ]
 
 
-def _of_program(_: Profile) -> list[str]:
+def _of_program(found: Profile) -> list[str]:
     return [
         "These are times of the deployed form, a program of compiled kernels, in which the latency gate times the "
-        "model: a layer is the sum of its steps, and what only looks at memory in another way has none."
+        "model: a layer is the sum of its steps, and what only looks at memory in another way has none.",
+        f"{_disturbed(found)}: the call itself, and what is slow in one call and not in the next, which is in the median"
+        " of the whole and in that of no layer.",
     ]
 
 
@@ -86,7 +86,12 @@ def _of_graph(found: Profile) -> list[str]:
     ]
     if found.not_native:
         said.append(f"That is no program of compiled kernels, which could be timed: {printable(found.not_native)}.")
-    return said
+    return [*said, f"{_disturbed(found)}; below zero where layers run faster without a clock between them."]
+
+
+def _disturbed(found: Profile) -> str:
+    walk = f"Timing disturbs: a pass with a clock around every layer took {found.walk_ms:.3f} ms."
+    return f"{walk} {BETWEEN}: the whole model less the sum of its layers"
 
 
 FORMS: Mapping[str, Callable[[Profile], list[str]]] = {"program": _of_program, "graph": _of_graph}
