@@ -74,8 +74,8 @@ def _of_program(found: Profile) -> list[str]:
     return [
         "These are times of the deployed form, a program of compiled kernels, in which the latency gate times the "
         "model: a layer is the sum of its steps, and what only looks at memory in another way has none.",
-        f"{_disturbed(found)}: the call itself, and what is slow in one call and not in the next, which is in the median"
-        " of the whole and in that of no layer.",
+        f"{_disturbed(found)}: the call itself, and what is slow in one call and not in the next, which is in the "
+        "median of the whole and in that of no layer.",
     ]
 
 

@@ -92,8 +92,8 @@ def test_of_a_program_it_says_that_it_is_what_the_latency_gate_times() -> None:
     )
     assert text.splitlines()[-1] == (
         "Timing disturbs: a pass with a clock around every layer took 12.000 ms. between the layers: the whole model "
-        "less the sum of its layers: the call itself, and what is slow in one call and not in the next, which is in the "
-        "median of the whole and in that of no layer."
+        "less the sum of its layers: the call itself, and what is slow in one call and not in the next, which is in "
+        "the median of the whole and in that of no layer."
     )
     assert profile_text(made()).endswith("; below zero where layers run faster without a clock between them.")
 
