@@ -23,7 +23,7 @@ def test_0_when_every_gate_passes(project: Project) -> None:
 
 def test_1_when_a_gate_fails(project: Project) -> None:
     project.limits(size_reduction_x=99.0)
-    result = process(project)
+    result = project.gates()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2, failed=1)
 
@@ -74,7 +74,7 @@ def test_2_after_ctrl_c_which_writes_nothing(project: Project, before: str, afte
 def test_3_for_an_internal_error_which_writes_nothing(project: Project) -> None:
     project.pytester.makeconftest("def pytest_runtest_logfinish(nodeid): raise ZeroDivisionError('a broken hook')")
     text = project.baseline.read_text(encoding="utf-8")
-    result = process(project, "--ptq-update-baseline", "all")
+    result = project.gates("--ptq-update-baseline", "all")
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert "a broken hook" in output(result)
     assert project.baseline.read_text(encoding="utf-8") == text
