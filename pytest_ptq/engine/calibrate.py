@@ -16,6 +16,7 @@ from pytest_ptq.engine.observe import PreparedModule
 from pytest_ptq.engine.observers import OBSERVERS, Statistics, extremes, grid_qparams
 from pytest_ptq.engine.plan import QSpec, QuantPlan
 from pytest_ptq.errors import DataError, QuantizationError
+from pytest_ptq.heap import kept_heap
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
 
@@ -84,7 +85,7 @@ def calibrate(prepared: PreparedModule, batches: Iterable[Any], progress: Progre
     total = len(batches) if isinstance(batches, Sized) else None
     shown = progress(batches, "calibrating", total) if progress else iter(batches)
     runner, images = StageRunner(prepared), 0
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_heap():
         for number, batch in enumerate(shown):
             x = check_batch(batch, number)
             run_stage(runner, x, f"calibration batch {number}")
