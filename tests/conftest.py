@@ -22,17 +22,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, and threads of two processes on the same cores wait for each other."""
-    torch = sys.modules.get("torch")  # imported by then, where any test that runs needs it as it is collected
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Small tensors gain nothing from threads, and threads of two processes on the same cores wait for each other.
+
+    Each test begins so: torch may be met later than the first test, and inner runs choose for themselves.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
