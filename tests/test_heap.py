@@ -31,7 +31,7 @@ batches(2)
 usual, small = batches(4), held()
 with kept_heap():
     with kept_heap():
-        batches(2)
+        batches(6)
     kept, large = batches(4), held()
 print(usual, kept, large - small, held() - small, batches(4))
 """
@@ -42,7 +42,8 @@ def test_a_batch_finds_its_memory_where_the_last_one_left_it() -> None:
     done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=120, check=True)
     usual, kept, while_kept, afterwards, again = map(int, done.stdout.split())
     assert usual > 4 * 64, "two blocks of 64 MiB, in large pages at the most"
-    assert kept < usual / 20
+    # A hole that another block left may cost one of the eight blocks its place.
+    assert kept < usual / 4
     assert while_kept >= 100, "MiB"
     assert afterwards < 20, "what was kept has gone back"
     assert again > usual / 2, "and is asked for as before"

@@ -95,7 +95,7 @@ def test_what_is_concatenated_shares_a_scale() -> None:
     whole = quantized.stored["cat#2"]
     assert {quantized.stored[n] for n in ("a", "mul", "cat", "d")} == {whole}
     assert quantized.stored["b"] != whole
-    tables = [layer._tables for layer in quantized.modules() if isinstance(layer, QuantizedCat)]
+    tables = [layer.tables for layer in quantized.modules() if isinstance(layer, QuantizedCat)]
     assert tables == [[None, None], [None, None]]
     assert sqnr(run(model, x), run(quantized, x)) > 25
 

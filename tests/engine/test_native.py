@@ -380,6 +380,14 @@ def test_what_has_no_step_is_named_and_answered_by_other_kernels() -> None:
     assert sqnr(model(DATA[1]), found(DATA[1])) > 35
 
 
+def test_an_input_that_the_model_refuses_is_refused_when_it_is_called(shuffling: engine.QuantizedModule) -> None:
+    wrong = torch.rand(1, 5, 32, 32)
+    found = deploy(shuffling, wrong)
+    assert found.not_native == "the model refuses an input of shape (1, 5, 32, 32)"
+    with pytest.raises(RuntimeError):
+        found(wrong)
+
+
 def test_a_program_is_not_copied(shuffling: engine.QuantizedModule) -> None:
     with pytest.raises(TypeError, match="addresses"):
         copy.deepcopy(to_native(shuffling, DATA[0][:1]).program(DATA[0][:1]))

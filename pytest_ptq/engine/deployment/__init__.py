@@ -117,7 +117,7 @@ def _native(model: QuantizedModule | FrozenModule, x: Tensor, verify: bool) -> t
     share = STEP_SHARE if isinstance(model, QuantizedModule) else EXACT
     try:
         program = to_native(model, x)
-        if verify and not all(_agree(model(b), program(b), share) for b in (x, torch.cat([x, x]))):
+        if verify and not _agree(model(x), program(x), share):
             return None, "it answers otherwise than the model"
     except (NotNativeError, UnavailableError) as reason:
         return None, str(reason)

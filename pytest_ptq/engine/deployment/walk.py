@@ -91,8 +91,11 @@ class Walk:
         if x.ndim != 4 or x.dtype is not torch.float32:
             raise NotNativeError("an input that is no batch of images in float32")
         runner = _Values(model)
-        with torch.no_grad():
-            runner.run(x)
+        try:
+            with torch.no_grad():
+                runner.run(x)
+        except Exception as error:  # the model's own: whoever calls it hears of it
+            raise NotNativeError(f"the model refuses an input of shape {tuple(x.shape)}") from error
         self.model, self.vocabulary = model, vocabulary
         self.shapes: dict[Any, Any] = dict(runner.found)
         self.values: dict[Any, Any] = {}
