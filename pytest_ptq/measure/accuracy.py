@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 SQNR_CAP_DB = 200.0
 """What identical logits count as. float32 carries 24 bits, so no real difference can measure above about 150 dB."""
 
+PIECES = 64
+"""Batches whose logits are kept one by one."""
+ROWS = 4096
+"""Images at a time wherever something as large as their logits is made in passing: 1,000 classes of 50,000 images in
+float64 would be 400 MB for each."""
+
 
 def collect_logits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Run `model` over pairs of input and labels.
@@ -56,6 +62,9 @@ def collect_logits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
             _check_labels(labels, len(logits), logits.shape[1], place)
             kept.append(logits.to("cpu", torch.float32))
             truth.append(labels.to("cpu", torch.int64))
+            if len(kept) > PIECES:
+                # Small tensors that stay between large ones that go would keep the heap in pieces.
+                kept, truth = [torch.cat(kept)], [torch.cat(truth)]
     if not sum(len(labels) for labels in truth):
         raise DataError("there are no images to evaluate", remedy="Check the evaluation data: its loader is empty.")
     return torch.cat(kept), torch.cat(truth)
@@ -171,10 +180,13 @@ def _among(logits: Tensor, labels: Tensor, places: int) -> Tensor:
     """
     import torch
 
-    own = logits.gather(1, labels.view(-1, 1))
-    earlier = torch.arange(logits.shape[1], device=logits.device) < labels.view(-1, 1)
-    ahead = (logits > own) | ((logits == own) & earlier)
-    return ahead.sum(1) < places
+    def among(some: Tensor, truth: Tensor) -> Tensor:
+        own = some.gather(1, truth.view(-1, 1))
+        earlier = torch.arange(some.shape[1], device=some.device) < truth.view(-1, 1)
+        ahead = (some > own) | ((some == own) & earlier)
+        return ahead.sum(1) < places
+
+    return torch.cat([among(*both) for both in zip(logits.split(ROWS), labels.split(ROWS), strict=True)])
 
 
 def _pair_of_accuracies(counts: PairedCounts, fp32: Metric, int8: Metric, drop: Metric) -> list[Measurement]:
@@ -219,8 +231,11 @@ def _drop(counts: PairedCounts, metric: Metric) -> Measurement:
 
 def _sqnr(fp32_logits: Tensor, int8_logits: Tensor) -> Measurement:
     """Signal to quantization noise of all logits together: 10 log10(sum fp32^2 / sum (fp32 - int8)^2), in dB."""
-    signal = float(fp32_logits.double().square().sum())
-    noise = float((fp32_logits.double() - int8_logits.double()).square().sum())
+    signal = noise = 0.0
+    for fp32, int8 in zip(fp32_logits.split(ROWS), int8_logits.split(ROWS), strict=True):
+        expected = fp32.double()
+        signal += float(expected.square().sum())
+        noise += float(expected.sub_(int8).square_().sum())
     return sqnr_of(signal, noise, len(fp32_logits), "logit")
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pytest_ptq.errors import DataError, MeasurementError
+from pytest_ptq.measure import accuracy
 from pytest_ptq.measure.accuracy import SQNR_CAP_DB, collect_logits, compare
 from pytest_ptq.measure.paired import wilson
 
@@ -184,3 +185,25 @@ def test_flips_have_wilsons_interval():
     flips = compare(fp32, int8, torch.zeros(10, dtype=torch.int64))["flips_percent"]
     low, high = wilson(2, 10)
     assert (flips.value, flips.low, flips.high, flips.samples) == (20, 100 * low, 100 * high, 10)
+
+
+def test_logits_by_parts_are_the_logits(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    fp32 = torch.randn(50, 9, generator=generator)
+    int8 = fp32 + 0.3 * torch.randn(50, 9, generator=generator)
+    labels = torch.randint(9, (50,), generator=generator)
+    whole = compare(fp32, int8, labels)
+    monkeypatch.setattr(accuracy, "ROWS", 7)
+    by_parts = compare(fp32, int8, labels)
+    assert by_parts.keys() == whole.keys()
+    for key, one in whole.items():
+        assert by_parts[key].value == pytest.approx(one.value, rel=1e-12), key
+
+
+def test_many_small_batches_come_back_in_order(monkeypatch):
+    monkeypatch.setattr(accuracy, "PIECES", 3)
+    x, labels = torch.arange(33.0).view(11, 3), torch.arange(11) % 3
+    pairs = list(zip(x.split(1), labels.split(1), strict=True))
+    logits, truth = collect_logits(nn.Identity(), pairs)
+    assert torch.equal(logits, x)
+    assert torch.equal(truth, labels)
