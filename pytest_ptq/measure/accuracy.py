@@ -186,7 +186,7 @@ def _among(logits: Tensor, labels: Tensor, places: int) -> Tensor:
         ahead = (some > own) | ((some == own) & earlier)
         return ahead.sum(1) < places
 
-    return torch.cat([among(*both) for both in zip(logits.split(ROWS), labels.split(ROWS), strict=True)])
+    return torch.cat([among(logits[i : i + ROWS], labels[i : i + ROWS]) for i in range(0, len(labels), ROWS)])
 
 
 def _pair_of_accuracies(counts: PairedCounts, fp32: Metric, int8: Metric, drop: Metric) -> list[Measurement]:
@@ -232,10 +232,10 @@ def _drop(counts: PairedCounts, metric: Metric) -> Measurement:
 def _sqnr(fp32_logits: Tensor, int8_logits: Tensor) -> Measurement:
     """Signal to quantization noise of all logits together: 10 log10(sum fp32^2 / sum (fp32 - int8)^2), in dB."""
     signal = noise = 0.0
-    for fp32, int8 in zip(fp32_logits.split(ROWS), int8_logits.split(ROWS), strict=True):
-        expected = fp32.double()
+    for i in range(0, len(fp32_logits), ROWS):
+        expected = fp32_logits[i : i + ROWS].double()
         signal += float(expected.square().sum())
-        noise += float(expected.sub_(int8).square_().sum())
+        noise += float(expected.sub_(int8_logits[i : i + ROWS]).square_().sum())
     return sqnr_of(signal, noise, len(fp32_logits), "logit")
 
 
