@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from engine.nets import images
-from engine.test_native import Shuffling, convolutions, depthwise_convolutions
+from engine.test_native import convolutions, depthwise_convolutions
+from engine.test_native_models import Shuffling
 from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.deployment.emit_float import ENDINGS
 from pytest_ptq.engine.freeze import freeze

@@ -8,7 +8,7 @@ static void TILE(const float_product *p, int64_t pixel, int group, int block) {
     place at[ROWS];
     locate(&p->x, &p->y, &p->residual, pixel, ROWS, at);
     const int64_t padded = ((int64_t)group * p->blocks + block) * (16 * VECTORS);
-    const float *weight = p->weight + padded * p->tap_count * p->inputs;
+    const float *weight = p->weight + padded * p->tap_count * p->steps;
     __m512 sums[ROWS][VECTORS];
 #pragma GCC unroll 16
     for (int v = 0; v < VECTORS; v++)
@@ -18,7 +18,7 @@ static void TILE(const float_product *p, int64_t pixel, int group, int block) {
         const uint8_t *x[ROWS];
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; i++) x[i] = p->x.data + at[i].x + p->taps[t] + (int64_t)group * p->x_group;
-        for (int64_t k = 0; k < p->inputs; k++) {
+        for (int64_t k = 0; k < p->steps; k++) {
             __m512 w[VECTORS];
 #pragma GCC unroll 16
             for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_ps(weight + 16 * v);

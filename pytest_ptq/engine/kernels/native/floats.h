@@ -8,10 +8,10 @@
 /* y = activation(sums + bias + residual), cut to lo..hi. */
 typedef struct {
     view x, y, residual;
-    const float *weight; /* groups, blocks, taps, inputs, vectors x 16 channels */
+    const float *weight; /* groups, blocks, taps, steps of one input, vectors x 16 channels */
     const float *bias;   /* groups, padded */
     const int64_t *taps;
-    int32_t tap_count, inputs, groups, x_group, blocks, vectors, activation;
+    int32_t tap_count, steps, groups, x_group, blocks, vectors, activation;
     float lo, hi;
 } float_product;
 

@@ -17,7 +17,7 @@ from pytest_ptq.engine.kernels.onednn import saturates_int16
 SOURCES = (
     "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "program.c",
 )  # fmt: skip
-HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tile.h", "columns.h", "float_tile.h")
+HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tiles.h", "tile.h", "columns.h", "float_tile.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 """What the kernels are written for, as /proc/cpuinfo calls it."""

@@ -100,7 +100,7 @@ class Border(Structure):
 class FloatProduct(Structure):
     _fields_: ClassVar = [
         *_fields(ViewStruct, "x y residual"), *_fields(c_void_p, "weight bias taps"),
-        *_fields(c_int32, "tap_count inputs groups x_group blocks vectors activation"), *_fields(c_float, "lo hi"),
+        *_fields(c_int32, "tap_count steps groups x_group blocks vectors activation"), *_fields(c_float, "lo hi"),
     ]  # fmt: skip
 
 
