@@ -18,13 +18,14 @@ from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import CPUINFO, ISA_FLAGS, best_isa, parse_cpuinfo
 from pytest_ptq.plugin.gates import LATENCY
 
-HELD_ISAS: Mapping[str, tuple[str, str]] = {
-    "avx2": ("AVX2", "AVX2"),
-    "avx_vnni": ("AVX2_VNNI", "AVX2"),
-    "avx512": ("AVX512_CORE", "AVX512"),
-    "avx512_vnni": ("AVX512_CORE_VNNI", "AVX512_VNNI"),
+HELD_ISAS: Mapping[str, tuple[str, str, str]] = {
+    "avx2": ("AVX2", "AVX2", "avx2"),
+    "avx_vnni": ("AVX2_VNNI", "AVX2", "avx2"),
+    "avx512": ("AVX512_CORE", "AVX512", "avx512"),
+    "avx512_vnni": ("AVX512_CORE_VNNI", "AVX512_VNNI", "avx512"),
 }
-"""What `--ptq-isa` takes, and what oneDNN and FBGEMM call it (ONEDNN_MAX_CPU_ISA, FBGEMM_ENABLE_INSTRUCTIONS)."""
+"""What `--ptq-isa` takes, and what oneDNN, FBGEMM and torch's own kernels call it (ONEDNN_MAX_CPU_ISA,
+FBGEMM_ENABLE_INSTRUCTIONS, ATEN_CPU_CAPABILITY). The compiled kernels follow oneDNN's."""
 
 MARK = "PTQ_HELD_TO_ISA"
 """Set in the process that is held back: it does not start another."""
@@ -62,9 +63,10 @@ def is_held(name: str) -> bool:
 
 def environment(name: str, usual: Mapping[str, str]) -> dict[str, str]:
     """`usual`, with kernels held to `name`."""
-    onednn, fbgemm = HELD_ISAS[name]
+    onednn, fbgemm, aten = HELD_ISAS[name]
     kept = {key: value for key, value in usual.items() if key not in _OVERRIDING}
-    return {**kept, "ONEDNN_MAX_CPU_ISA": onednn, "FBGEMM_ENABLE_INSTRUCTIONS": fbgemm, MARK: name}
+    held = {"ONEDNN_MAX_CPU_ISA": onednn, "FBGEMM_ENABLE_INSTRUCTIONS": fbgemm, "ATEN_CPU_CAPABILITY": aten}
+    return {**kept, **held, MARK: name}
 
 
 def run_held(config: pytest.Config, name: str) -> int:

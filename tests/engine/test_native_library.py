@@ -42,6 +42,25 @@ def test_a_cpu_that_is_held_back_is_judged_by_its_own_sums(monkeypatch: pytest.M
     assert library.why_not() == "torch's kernels are held back from VNNI"
 
 
+@pytest.mark.parametrize("name", library.HOLDING)
+@pytest.mark.parametrize("cap", ["AVX2", "avx2_vnni", "AVX2_VNNI_2", "AVX512_CORE", "SSE41"])
+def test_an_older_instruction_set_is_kept_to(monkeypatch: pytest.MonkeyPatch, name: str, cap: str) -> None:
+    """Whatever torch's own sums say: AVX2_VNNI sums as exactly as these kernels do."""
+    monkeypatch.setattr(library, "saturates_int16", lambda: False)
+    monkeypatch.setenv(name, cap)
+    assert library.why_not() == f"torch's kernels are held to {cap.upper()}"
+
+
+@pytest.mark.parametrize("cap", ["AVX512_CORE_VNNI", "AVX512_CORE_AMX", "ALL", "DEFAULT", ""])
+def test_an_instruction_set_that_has_what_they_need_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch, cap: str
+) -> None:
+    monkeypatch.setattr(library, "saturates_int16", lambda: False)
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert library.why_not() == "the C compiler /no/such/compiler does not run"
+
+
 def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.OFF, "0")
     assert library.why_not() == "PTQ_NATIVE is 0"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from plugin.project import Project, output
+from pytest_ptq.engine.kernels import native
+from pytest_ptq.engine.kernels.native import library
 from pytest_ptq.errors import UsageError
 from pytest_ptq.measure.machine import CPUINFO, parse_cpuinfo
 from pytest_ptq.plugin import isa
@@ -104,8 +109,63 @@ def test_an_instruction_set_that_the_cpu_lacks(monkeypatch: pytest.MonkeyPatch) 
 def test_the_environment() -> None:
     found = isa.environment("avx2", {"HOME": "/h", "DNNL_MAX_CPU_ISA": "ALL", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"})
     assert found == {
-        "HOME": "/h", "ONEDNN_MAX_CPU_ISA": "AVX2", "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2", isa.MARK: "avx2",
+        "HOME": "/h", "ONEDNN_MAX_CPU_ISA": "AVX2", "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2", isa.MARK: "avx2",
     }  # fmt: skip
+
+
+KERNELS = """
+import json, torch
+from torch import nn
+from pytest_ptq import engine
+from pytest_ptq.engine import kernels
+from pytest_ptq.engine.deployment import deploy
+from pytest_ptq.engine.kernels import native
+
+torch.set_num_threads(1)
+x = torch.rand(1, 3, 16, 16)
+net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+model = engine.quantize(net, [x])
+made = deploy(model, x)
+libraries = [line for line in open("/proc/self/maps") if "/pytest-ptq/kernels-" in line]
+print(json.dumps({
+    "saturates": kernels.saturates_int16(), "why_not": native.why_not(), "kernels": made.kernels,
+    "not_native": made.not_native, "loaded": bool(libraries), "aten": torch.backends.cpu.get_cpu_capability(),
+}))
+"""
+
+
+@pytest.mark.parametrize(("name", "saturates"), [("avx2", True), ("avx_vnni", None), ("avx512", True)])
+def test_no_compiled_kernel_runs_below_avx512_vnni(name: str, saturates: bool | None) -> None:
+    """They are AVX512-VNNI. A CPU that has avx_vnni and no AVX512 sums exactly, so sums alone would let them in."""
+    found = in_environment(name)
+    onednn, _, aten = isa.HELD_ISAS[name]
+    assert found["loaded"] is False
+    assert found["kernels"] in ("packed", "plain")
+    assert str(found["not_native"]) == found["why_not"] != ""
+    if FLAGS >= library.NEEDED:
+        assert found["why_not"] == f"torch's kernels are held to {onednn}"
+        assert found["aten"] == aten.upper()
+        # oneDNN falls back from AVX2_VNNI to AVX2 on a CPU that lacks it.
+        assert saturates is None or found["saturates"] is saturates
+
+
+@pytest.mark.skipif(not library.NEEDED <= FLAGS, reason="needs a CPU with AVX512-VNNI")
+def test_compiled_kernels_run_where_they_are_allowed() -> None:
+    found = in_environment("avx512_vnni")
+    assert (found["saturates"], found["aten"]) == (False, "AVX512")
+    if not native.why_not():
+        assert (found["loaded"], found["kernels"], found["not_native"]) == (True, "native", "")
+
+
+def in_environment(name: str) -> dict[str, object]:
+    """What a process that is held to `name` finds, whether or not this CPU has it."""
+    usual = {key: value for key, value in os.environ.items() if key != library.OFF}
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS], env=isa.environment(name, usual), capture_output=True, text=True, check=True
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
 
 
 def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None:

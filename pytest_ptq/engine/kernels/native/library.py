@@ -21,6 +21,10 @@ HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tiles.h", "tile.h"
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 """What the kernels are written for, as /proc/cpuinfo calls it."""
+HOLDING = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Environment variables that hold oneDNN to an older instruction set; it reads the first one that is set."""
+TOO_OLD = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE"})
+"""Their values that leave less than the kernels are written for; any other leaves it."""
 COMPILE_S = 120
 OFF = "PTQ_NATIVE"
 """Environment variable; `0` keeps to torch's own kernels."""
@@ -42,8 +46,11 @@ def load() -> ctypes.CDLL:
     lacking = sorted(NEEDED - _cpu_flags())
     if lacking:
         raise UnavailableError(f"this CPU has no {', '.join(lacking)}")
+    if held := _held_to():
+        # Another CPU is being judged. AVX2_VNNI sums exactly, so that sums alone do not tell.
+        raise UnavailableError(f"torch's kernels are held to {held}")
     if saturates_int16():
-        # A CPU without VNNI is being judged: its sums are to be seen, and these kernels' are exact.
+        # However else it was held back: its sums are to be seen, and these kernels' are exact.
         raise UnavailableError("torch's kernels are held back from VNNI")
     compiler = _compiler()
     path = _folder() / f"kernels-{_key(compiler)}.so"
@@ -70,6 +77,12 @@ def why_not() -> str:
     except UnavailableError as reason:
         return str(reason)
     return ""
+
+
+def _held_to() -> str:
+    """The instruction set that torch's kernels are held to, where that is older than these need; else empty."""
+    cap = next((os.environ[name] for name in HOLDING if os.environ.get(name)), "").upper()
+    return cap if cap in TOO_OLD else ""
 
 
 def _cpu_flags() -> frozenset[str]:
