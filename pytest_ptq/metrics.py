@@ -105,6 +105,13 @@ STANDARD_ERROR = "log_standard_error"
 LOOKS = "looks"
 NOISE_FLOOR = "noise_floor_percent"
 PROBE = "probe_us"
+EXCHANGE = "exchange_us"
+"""How fast the machine ran while a latency was measured: how long a fixed piece of plain Python took, and how long
+data take from one core to another."""
+TIMED_BY = {"int8": "int8_kernels", "fp32": "fp32_kernels"}
+TIMED_NOT_NATIVE = {"int8": "int8_not_native", "fp32": "fp32_not_native"}
+"""Beside a latency: with which kernels, and called how, each of the two models was timed: `native program`; and why
+that was no program of compiled kernels, missing where it was one."""
 KERNELS = "kernels"
 """Beside SQNR: with which kernels, and called how, the int8 model was judged: `native program`. In another runtime,
 and there beside coverage too: what that counts in its own graph."""
@@ -115,8 +122,8 @@ NOT_INT8 = "not_int8"
 UNFIT = "unfit"
 MOVED = "moved_log"
 """Keys of a latency's details that a judge reads: fresh processes, standard error of the mean log ratio, looks taken
-at the data, how far fp32 may differ from itself, how long a fixed piece of Python took, why nothing can be judged by
-it, and by how much the log ratio surely moved while it was measured."""
+at the data, how far fp32 may differ from itself, why nothing can be judged by it, and by how much the log ratio surely
+moved while it was measured."""
 
 
 @dataclass(frozen=True)

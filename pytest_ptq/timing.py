@@ -16,6 +16,7 @@ from pytest_ptq.measure.latency import PROTOCOL, Latency, LatencySamples, Protoc
 from pytest_ptq.measure.latency_measurements import one_process
 from pytest_ptq.measure.pairs import PACE, Pace, time_alone, time_pairs
 from pytest_ptq.measure.processes import REFERENCE, Job
+from pytest_ptq.measure.timed_by import kernels_of, timed_by
 from pytest_ptq.runtimes import Runtime
 
 if TYPE_CHECKING:
@@ -102,15 +103,18 @@ class Timing:
 
         example = self._example()
         variants = {name: called_as_deployed(self._made[name](), example)}
+        fp32 = called_as_deployed(freeze(self._fused), example)
         times = time_pairs(
-            called_as_deployed(freeze(self._fused), example),
+            fp32,
             variants,
             example,
             threads=self._threads,
             seed=0,
             pace=self._pace,
         )
-        return one_process(times.pairs[name], self._threads, f"it cannot be stored ({self._refused[name]})")
+        ran = timed_by(name, REFERENCE, [kernels_of({**variants, REFERENCE: fp32})])
+        why = f"it cannot be stored ({self._refused[name]})"
+        return one_process(times.pairs[name], self._threads, why, ran)
 
     def _example(self) -> Tensor:
         import torch

@@ -13,12 +13,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytest_ptq.errors import PTQError
 from pytest_ptq.measure.pairs import Pace, ProcessTimes, time_pairs
 from pytest_ptq.measure.processes import CONTROL, GO, REFERENCE, to_wire
+from pytest_ptq.measure.timed_by import kernels_of
 from pytest_ptq.runtimes import TORCH, Session, find_runtime
 
 Loader = Callable[[Mapping[str, str]], dict[str, Any]]
@@ -131,8 +133,11 @@ def _measure(job: Mapping[str, Any], models: dict[str, Any]) -> ProcessTimes:
     example = torch.rand(job["shape"], generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(job["threads"])
     models = {name: called_as_deployed(model, example) for name, model in models.items()}
+    kernels, not_native = kernels_of(models)
     reference = models.pop(REFERENCE)
-    return time_pairs(reference, models, example, threads=job["threads"], seed=job["seed"], pace=Pace(**job["pace"]))
+    pace = Pace(**job["pace"])
+    times = time_pairs(reference, models, example, threads=job["threads"], seed=job["seed"], pace=pace)
+    return replace(times, kernels=kernels, not_native=not_native)
 
 
 if __name__ == "__main__":

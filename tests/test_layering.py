@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "pytest_ptq"
 SUITES = PACKAGE.parent / "suites"
 
-SHARED = {"errors", "heap", "metrics", "qconfig", "student", "torch_ao"}
+SHARED = {"errors", "heap", "metrics", "qconfig", "speeds", "student", "torch_ao"}
 """What every package may import."""
 ARROWS = {
     "plugin": {"report", "runner", "tuning"},
@@ -38,6 +38,7 @@ ARROWS = {
     "qconfig": set(),
     "torch_ao": set(),
     "student": set(),
+    "speeds": set(),
 }
 ONLY_PLUGIN = {"pytest", "_pytest", "pytest_benchmark", "xdist"}
 REMOVED_SOON = {"torch.ao", "torch.quantization", "torchao"}

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from pytest_ptq.errors import MeasurementError
 from pytest_ptq.measure.pairs import Pairs, ProcessTimes
 from pytest_ptq.measure.processes import CONTROL, REFERENCE, Job, run_processes
+from pytest_ptq.measure.timed_by import timed_by
 from pytest_ptq.student import Mean, mean_of
 
 Progress = Callable[[Iterable[ProcessTimes], str, int | None], Iterator[ProcessTimes]]
@@ -55,6 +56,9 @@ class LatencySamples:
     """fp32 against itself, in the same processes."""
     looks: int = 1
     probe_us: float = 0.0
+    exchange_us: float = 0.0
+    timed_by: Mapping[str, str] = field(default_factory=dict)
+    """Details that tell by which kernels either model ran."""
     other_load: float = 0.0
     steal: float = 0.0
     unfit: str = ""
@@ -195,6 +199,8 @@ class Latency:
             control=tuple(t.pairs[CONTROL] for t in times),
             looks=self._looks[name],
             probe_us=median(t.probe_us for t in times),
+            exchange_us=median(t.exchange_us for t in times),
+            timed_by=timed_by(name, REFERENCE, [(t.kernels, t.not_native) for t in times]),
             other_load=median(t.load.other or 0.0 for t in times),
             steal=median(t.load.steal or 0.0 for t in times),
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from pytest_ptq.measure.latency import LatencySamples, noise_floor
 from pytest_ptq.measure.pairs import Pairs
 from pytest_ptq.metrics import (
+    EXCHANGE,
     LATENCY_EAGER,
     LATENCY_FP32,
     LATENCY_INT8,
@@ -42,8 +43,8 @@ def to_measurements(samples: LatencySamples) -> dict[str, Measurement]:
         LATENCY_RATIO, math.exp(ratio.value), low, high, samples=_count(fp32), details=_details(samples)
     )
     return {
-        LATENCY_FP32.key: _median_ms(LATENCY_FP32, fp32),
-        LATENCY_INT8.key: _median_ms(LATENCY_INT8, int8),
+        LATENCY_FP32.key: _median_ms(LATENCY_FP32, fp32, samples),
+        LATENCY_INT8.key: _median_ms(LATENCY_INT8, int8, samples),
         LATENCY_RATIO.key: measured,
     }
 
@@ -53,11 +54,12 @@ def eager(times_ms: tuple[float, ...]) -> dict[str, Measurement]:
     return {LATENCY_EAGER.key: Measurement(LATENCY_EAGER, median(times_ms), samples=len(times_ms))}
 
 
-def _median_ms(metric: Metric, times: Sequence[tuple[float, ...]]) -> Measurement:
+def _median_ms(metric: Metric, times: Sequence[tuple[float, ...]], samples: LatencySamples) -> Measurement:
     """The geometric mean over processes of their medians, and its interval."""
     logs = mean_of([math.log(median(process)) for process in times])
     low, high = _ends(logs)
-    return Measurement(metric, math.exp(logs.value), low, high, samples=_count(times), details={PROCESSES: logs.count})
+    details: Details = {PROCESSES: logs.count, **_speeds(samples)}
+    return Measurement(metric, math.exp(logs.value), low, high, samples=_count(times), details=details)
 
 
 def shown_coverage(looks: int) -> float:
@@ -95,13 +97,18 @@ def _details(samples: LatencySamples) -> Details:
         details[MOVED] = samples.moved
     details["other_load_percent"] = 100 * samples.other_load
     details["steal_percent"] = 100 * samples.steal
-    if samples.probe_us > 0:
-        details[PROBE] = samples.probe_us
+    details |= {**_speeds(samples), **samples.timed_by}
     if samples.unfit:
         details[UNFIT] = samples.unfit
     return details
 
 
-def one_process(pairs: Pairs, threads: int, why: str) -> LatencySamples:
-    """Samples of a model that no other process could be given: nothing is judged by them."""
-    return LatencySamples((pairs,), threads, unfit=f"it was timed in one process only, because {why}")
+def _speeds(samples: LatencySamples) -> Details:
+    """How fast the machine ran, as far as that was timed."""
+    return {key: us for key, us in ((PROBE, samples.probe_us), (EXCHANGE, samples.exchange_us)) if us > 0}
+
+
+def one_process(pairs: Pairs, threads: int, why: str, kernels: Mapping[str, str] | None = None) -> LatencySamples:
+    """Samples of a model that no other process could be given: nothing is judged by them. kernels: see `timed_by`."""
+    unfit = f"it was timed in one process only, because {why}"
+    return LatencySamples((pairs,), threads, timed_by=kernels or {}, unfit=unfit)

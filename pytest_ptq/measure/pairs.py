@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_ptq.errors import MeasurementError, UsageError
 from pytest_ptq.measure.conditions import pinned_threads, resting_gc
+from pytest_ptq.measure.exchange import exchange_us
 from pytest_ptq.measure.load import Load, LoadMeter
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class ProcessTimes:
     """How long it waited for the machine to be free before it timed anything."""
     probe_us: float
     """A fixed piece of plain Python, timed in every round: how fast the machine ran meanwhile."""
+    exchange_us: float = 0.0
+    """How long data take from core to core, before and after: the other speed of a machine. 0 on one thread."""
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    not_native: Mapping[str, str] = field(default_factory=dict)
+    """By which kernels each model ran, and why not by compiled ones; see `timed_by`."""
 
     @property
     def crowded(self) -> bool:
@@ -126,6 +132,8 @@ def time_pairs(
     with torch.inference_mode(), pinned_threads(threads), resting_gc():
         for name, model in {"fp32": reference, **variants}.items():
             _try(name, model, example)
+        # Not in the rotation: the threads that it wakes would be in the way of another runtime's.
+        exchange = exchange_us(threads)
         warm, waited, crowded = _warm_up_in_peace(reference, variants, example, pace, clock)
         counts = {name: 2 if crowded else pace.pairs(median(took[name] for took in warm[1:])) for name in variants}
         probes: list[float] = []
@@ -138,12 +146,14 @@ def time_pairs(
             for name in due:
                 timed[name].time(reference, variants[name], example, clock)
         load = meter.load()
+        exchange = (exchange + exchange_us(threads)) / 2
     return ProcessTimes(
         {name: found.pairs() for name, found in timed.items()},
         load=load,
         warmup_rounds=len(warm),
         waited_s=waited,
         probe_us=median(probes),
+        exchange_us=exchange,
     )
 
 
