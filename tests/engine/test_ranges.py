@@ -180,7 +180,7 @@ def test_the_divergence_is_that_of_the_procedure(low: float, high: float, levels
     occupied = seen.counts > 0
     values, counts = seen.centres[occupied], seen.counts[occupied]
     ends = (torch.tensor([e], dtype=torch.float64) for e in (low, high))
-    found = float(_divergence(values, counts, *ends, levels))
+    found = float(_divergence(seen.counts, seen.width, *ends, levels))
     assert found == pytest.approx(divergence_by_hand(values.tolist(), counts.tolist(), low, high, levels), abs=1e-9)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_ptq.engine.affine import SMALLEST_SCALE, UINT8
 from pytest_ptq.engine.observers.extremes import minmax_range
-from pytest_ptq.engine.observers.statistics import BINS, Statistics
+from pytest_ptq.engine.observers.statistics import BINS, Statistics, once
 
 CANDIDATES = 96
 """How many thresholds are tried on each side of zero."""
@@ -30,7 +31,7 @@ def histogram_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[
     weighs CLIPPING_WEIGHT times as much as what is rounded. The ends are those that a whole zero point allows: a
     hardswish has a peak of values at its minimum, and half a step decides whether that is clipped.
     """
-    return _least_squares(seen, bounds, CLIPPING_WEIGHT)
+    return _least_squares(seen, bounds)[0]
 
 
 def mse_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[float, float]:
@@ -39,13 +40,14 @@ def mse_range(seen: Statistics, bounds: tuple[int, int] = UINT8) -> tuple[float,
     What Choukroun et al. (arXiv 1902.06822, section 3.1) minimise for each tensor, measured as `histogram_range`
     measures it.
     """
-    return _least_squares(seen, bounds, 1.0)
+    return _least_squares(seen, bounds)[1]
 
 
-def _least_squares(seen: Statistics, bounds: tuple[int, int], clipping_weight: float) -> tuple[float, float]:
+@once
+def _least_squares(seen: Statistics, bounds: tuple[int, int]) -> tuple[tuple[float, float], ...]:
+    """The best range with clipping weighed CLIPPING_WEIGHT times, and with it weighed as rounding."""
     if seen.counts is None or not seen.limit:
-        return minmax_range(seen, bounds)
-    centres = seen.centres
+        return (minmax_range(seen, bounds),) * 2
     shrink = torch.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES, dtype=torch.float64)
     highs = shrink * max(seen.high, 0.0) if seen.high > 0 else torch.zeros(1, dtype=torch.float64)
     lows = shrink * min(seen.low, 0.0) if seen.low < 0 else torch.zeros(1, dtype=torch.float64)
@@ -53,37 +55,39 @@ def _least_squares(seen: Statistics, bounds: tuple[int, int], clipping_weight: f
     # What a scale and a whole zero point really reach: up to half a step beside low and high.
     lowest = torch.round(lows[:, None] / step) * step
     highest = lowest + (bounds[1] - bounds[0]) * step
-    above, kept_below = _clipping(centres, seen.counts, highest, step / 2)
-    below, kept_above = _clipping(-centres.flip(0), seen.counts.flip(0), -lowest, step / 2)
-    inside = kept_below + kept_above - float(seen.counts.sum())
-    small, small_error = _rounds_to_zero(centres, seen.counts, step / 2)
-    error = clipping_weight * (above + below) + small_error + (inside - small).clamp_min(0) * step.square() / 12
-    best = int(error.argmin())
-    return float(lowest.view(-1)[best]), float(highest.view(-1)[best])
+    clipped, rounded = _errors(seen.centres, seen.counts, lowest.view(-1), highest.view(-1), step.view(-1))
+    best = [int((weight * clipped + rounded).argmin()) for weight in (CLIPPING_WEIGHT, 1.0)]
+    return tuple((float(lowest.view(-1)[i]), float(highest.view(-1)[i])) for i in best)
+
+
+def _errors(centres: Tensor, counts: Tensor, lowest: Tensor, highest: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors of clipping and of rounding, for each candidate range (candidates,).
+
+    Bins are symmetric about zero. What lies within half a step beyond an end is rounded to it, like any other.
+    """
+    half_step = step / 2
+    weighed = counts * centres
+    moments = F.pad(torch.stack([counts, weighed, weighed * centres]).cumsum(1), (1, 0))
+    total = moments[:, -1:]
+    below = moments.index_select(1, torch.searchsorted(centres, lowest - half_step))
+    above = total - moments.index_select(1, torch.searchsorted(centres, highest + half_step, right=True))
+    clipped = _squares_to(lowest, below) + _squares_to(highest, above)
+    small, small_squares = _rounds_to_zero(centres, counts, half_step)
+    inside = total[0] - below[0] - above[0]
+    return clipped, small_squares + (inside - small).clamp_min_(0) * step.square() / 12
+
+
+def _squares_to(end: Tensor, outside: Tensor) -> Tensor:
+    """Squared distances from `end` (candidates,) of values whose moments 0 to 2 are `outside` (3, candidates)."""
+    n, first, second = outside
+    squares: Tensor = second - 2 * end * first + end.square() * n
+    return squares.clamp_min_(0)
 
 
 def _rounds_to_zero(centres: Tensor, counts: Tensor, half_step: Tensor) -> tuple[Tensor, Tensor]:
     """How many values lie within half a step of zero, and the sum of their squares. Bins are symmetric about zero."""
-    magnitude = centres[BINS // 2 :].contiguous()
+    magnitude = centres[BINS // 2 :]
     folded = counts[BINS // 2 :] + counts[: BINS // 2].flip(0)
-    index = torch.searchsorted(magnitude, half_step, right=True)
-    n, squares = (torch.cat([m.new_zeros(1), m.cumsum(0)])[index] for m in (folded, folded * magnitude.square()))
+    moments = F.pad(torch.stack([folded, folded * magnitude.square()]).cumsum(1), (1, 0))
+    n, squares = moments.index_select(1, torch.searchsorted(magnitude.contiguous(), half_step, right=True))
     return n, squares
-
-
-def _clipping(centres: Tensor, counts: Tensor, ends: Tensor, half_step: Tensor) -> tuple[Tensor, Tensor]:
-    """For each end of a range: squared error of what is clipped to it, and how many values are not.
-
-    A value within half a step beyond the end is rounded to it, like any other.
-    """
-    index = torch.searchsorted(centres, ends + half_step, right=True)
-
-    def below(moment: Tensor) -> Tensor:
-        return torch.cat([moment.new_zeros(1), moment.cumsum(0)])[index]
-
-    n, first, second = (below(counts * centres**p) for p in (0, 1, 2))
-    n_out = counts.sum() - n
-    first_out = (counts * centres).sum() - first
-    second_out = (counts * centres**2).sum() - second
-    error = second_out - 2 * ends * first_out + ends**2 * n_out
-    return error.clamp_min(0), n

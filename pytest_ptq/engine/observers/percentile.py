@@ -6,10 +6,11 @@ from torch import Tensor
 
 from pytest_ptq.engine.affine import UINT8
 from pytest_ptq.engine.observers.extremes import minmax_range
-from pytest_ptq.engine.observers.statistics import BINS, Statistics
+from pytest_ptq.engine.observers.statistics import BINS, Statistics, once
 from pytest_ptq.qconfig import PERCENTILE
 
 
+@once
 def percentile_range(
     seen: Statistics, bounds: tuple[int, int] = UINT8, percentile: float = PERCENTILE
 ) -> tuple[float, float]:

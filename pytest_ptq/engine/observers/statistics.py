@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 BINS = 4096
+
+R = TypeVar("R")
+P = ParamSpec("P")
+
+
+def once(rule: Callable[Concatenate[Statistics, P], R]) -> Callable[Concatenate[Statistics, P], R]:
+    """The same rule, which works out only once what follows from the same statistics.
+
+    They never change, and what was found is kept with them: the qconfigs of a sweep, and those tried by a search, ask
+    for much that is the same.
+    """
+
+    @functools.wraps(rule)
+    def known(seen: Statistics, /, *arguments: P.args, **named: P.kwargs) -> R:
+        key = (rule, arguments, *sorted(named.items()))
+        if key not in seen.found:
+            seen.found[key] = rule(seen, *arguments, **named)
+        value: R = seen.found[key]
+        return value
+
+    return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +46,8 @@ class Statistics:
             out: they are represented exactly whatever the scale, and behind a ReLU they are most of the values.
         average_low, average_high: moving averages of the batches' extremes; the extremes where none were taken.
         step: how far apart the values are where all of them lie on a grid, as pixels do.
+
+    What `once` found out from them is kept in `found`.
     """
 
     low: float
@@ -32,6 +58,7 @@ class Statistics:
     average_low: float | None = None
     average_high: float | None = None
     step: float | None = None
+    found: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def width(self) -> float:
@@ -48,6 +75,7 @@ class Statistics:
         low = self.low if self.average_low is None else self.average_low
         return low, self.high if self.average_high is None else self.average_high
 
+    @once
     def magnitudes(self) -> Statistics:
         """The same of the absolute values. The bins are symmetric about zero, so that they fold onto each other."""
         counts = self.counts
