@@ -85,7 +85,8 @@ def weight_scales(weight: Tensor, per_channel: bool, largest: int | None = None)
         largest: the largest integer of what the weight is multiplied with, under reduce_range: no two neighbours are
             then so large together that the sum of their products leaves int16.
     """
-    steps = weight.detach().abs().flatten(1).amax(1) / WEIGHT_MAX
+    rows = weight.detach().flatten(1)
+    steps = torch.maximum(rows.amax(1), -rows.amin(1)) / WEIGHT_MAX
     if largest is not None:
         # Each of the two may be rounded up, by as much as one where it is searched which way.
         steps = torch.maximum(steps, _largest_pair(weight.detach()) / (INT16 // largest - 2))
@@ -139,7 +140,7 @@ def clip_weight(weight: Tensor, per_channel: bool, largest: int | None = None) -
 def quantize_weight(weight: Tensor, scales: Tensor) -> Tensor:
     """Weight (out_channels, ...) -> int8 tensor of the same shape, with one scale an output channel."""
     steps = weight.detach() / scales.view(-1, *[1] * (weight.ndim - 1))
-    return torch.round(steps).clamp(-WEIGHT_MAX, WEIGHT_MAX).to(torch.int8)
+    return steps.round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX).to(torch.int8)
 
 
 def requantize(accumulated: Tensor, scale: Tensor, bias: Tensor | None, q: QParams) -> Tensor:

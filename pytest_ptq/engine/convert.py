@@ -18,8 +18,8 @@ from pytest_ptq.engine.graph import (
     finish,
     insert_between,
     layer_of,
+    open_copy,
     replace_chain,
-    stage_copy,
     unique_path,
 )
 from pytest_ptq.engine.modules import DeQuantize, Int8Layer, Quantize, QuantizedConv2d
@@ -47,7 +47,7 @@ class QuantizedModule(StageModule):
 def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconfig: QConfig) -> QuantizedModule:
     """Put int8 layers where the plan says so, and Quantize and DeQuantize at their borders."""
     qparams = calibration.qparams(plan)
-    converted = stage_copy(fused, QuantizedModule)
+    converted = open_copy(fused, QuantizedModule)
     converted.plan, converted.qconfig = plan, qconfig
     by_name = {node.name: node for node in converted.graph.nodes}
     if plan.clips_weights:

@@ -29,9 +29,9 @@ from pytest_ptq.engine.graph import (
     finish,
     insert_after,
     layer_of,
+    open_copy,
     put_layer,
     replace_chain,
-    stage_copy,
 )
 from pytest_ptq.engine.transposed import Interleave, Transposed
 
@@ -97,7 +97,7 @@ class ToChannelsLast(nn.Module):
 def freeze(model: nn.Module) -> FrozenModule:
     """The fastest fp32 form of a model that this executor can make."""
     fused = model if isinstance(model, FusedModule) else fuse(model)
-    frozen = stage_copy(fused, FrozenModule)
+    frozen = open_copy(fused, FrozenModule)
     for node in call_nodes(frozen):
         _restore_transposed(frozen, node)
     for node in call_nodes(frozen):

@@ -26,9 +26,9 @@ from pytest_ptq.engine.graph import (
     finish,
     insert_after,
     layer_of,
+    open_copy,
     remove_identity,
     replace_chain,
-    stage_copy,
     unique_path,
 )
 from pytest_ptq.engine.ops import describe_call, find_op, is_identity
@@ -55,7 +55,7 @@ def fuse(model: nn.Module) -> FusedModule:
         CaptureError, WeightsError: as `capture` does.
     """
     captured = model if isinstance(model, CapturedModule) else capture(model)
-    fused = stage_copy(captured, FusedModule)
+    fused = open_copy(captured, FusedModule)
     for node in call_nodes(fused):
         if is_identity(fused, node):
             remove_identity(fused, node)

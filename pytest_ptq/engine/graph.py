@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pytest_ptq.errors import VerificationError
 
@@ -45,17 +45,33 @@ S = TypeVar("S", bound=StageModule)
 
 def stage_copy(module: fx.GraphModule, kind: type[S]) -> S:
     """A new graph module whose layers share the old one's tensors: changing the one leaves the other as it was."""
-    graph = fx.Graph()
-    output = graph.graph_copy(module.graph, val_map={})
-    graph.output(output)
-    twins: dict[str, Any] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            twins[str(node.target)] = _twin(module.get_submodule(str(node.target)))
-        elif node.op == "get_attr":
-            owner, _, name = str(node.target).rpartition(".")
-            twins[str(node.target)] = getattr(module.get_submodule(owner), name)
-    return kind(twins, graph)
+    made = open_copy(module, kind)
+    made.recompile()
+    return made
+
+
+def open_copy(module: fx.GraphModule, kind: type[S]) -> S:
+    """A `stage_copy` whose graph is going to be changed: it is not compiled, and runs after `finish`."""
+    made = kind({}, fx.Graph())
+    made.graph.output(made.graph.graph_copy(module.graph, val_map={}))
+    targets = {str(node.target): node.op for node in made.graph.nodes if node.op in ("call_module", "get_attr")}
+    for target in sorted(targets, key=lambda t: t.count(".")):  # a layer comes before what stands within it
+        owner, _, name = target.rpartition(".")
+        found = getattr(module.get_submodule(owner), name)
+        if targets[target] == "call_module":
+            put_layer(made, target, _twin(found))
+        else:
+            _put_value(made, owner, name, found)
+    return made
+
+
+def _put_value(module: fx.GraphModule, path: str, name: str, value: object) -> None:
+    """Place what a graph reads with get_attr, beside or within the layers."""
+    owner = _made(module, path)
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        owner.register_buffer(name, value)
+    else:
+        setattr(owner, name, value)
 
 
 def _twin(layer: nn.Module) -> nn.Module:
@@ -67,7 +83,15 @@ def _twin(layer: nn.Module) -> nn.Module:
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The layer a node calls, or None when it calls no module."""
-    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return _at(module, str(node.target)) if node.op == "call_module" else None
+
+
+def _at(module: nn.Module, path: str) -> nn.Module | None:
+    """The layer that stands at a path, if any."""
+    found: nn.Module | None = module
+    for name in path.split(".") if path else ():
+        found = found._modules.get(name) if found is not None else None
+    return found
 
 
 def call_nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
@@ -79,9 +103,8 @@ def call_nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
 
 def unique_path(module: fx.GraphModule, path: str) -> str:
     """`path`, or `path#2`, `path#3` when a layer already stands there: a layer called twice gets two names."""
-    taken = {name for name, _ in module.named_modules()}
     candidate, n = path, 1
-    while candidate in taken:
+    while _at(module, candidate) is not None:
         n += 1
         candidate = f"{path}#{n}"
     return candidate
@@ -90,9 +113,15 @@ def unique_path(module: fx.GraphModule, path: str) -> str:
 def put_layer(module: fx.GraphModule, path: str, layer: nn.Module) -> None:
     """Place a layer at a path, replacing what stood there."""
     parent, _, name = path.rpartition(".")
-    if parent and not _has(module, parent):
-        module.add_submodule(parent, nn.Module())
-    module.get_submodule(parent).add_module(name, layer)
+    _made(module, parent).add_module(name, layer)
+
+
+def _made(module: fx.GraphModule, path: str) -> nn.Module:
+    """The layer at a path, where an empty one is put if there is none."""
+    found = _at(module, path)
+    if found is None:
+        module.add_submodule(path, found := nn.Module())
+    return found
 
 
 def own_layer(module: fx.GraphModule, node: fx.Node, path: str) -> nn.Module:
@@ -103,10 +132,6 @@ def own_layer(module: fx.GraphModule, node: fx.Node, path: str) -> nn.Module:
     return twin
 
 
-def _has(module: nn.Module, path: str) -> bool:
-    return any(name == path for name, _ in module.named_modules())
-
-
 def replace_chain(
     module: fx.GraphModule, chain: list[fx.Node], path: str, layer: nn.Module, args: tuple[Any, ...]
 ) -> fx.Node:
@@ -114,7 +139,7 @@ def replace_chain(
     put_layer(module, path, layer)
     last = chain[-1]
     with module.graph.inserting_before(last):
-        new = module.graph.call_module(path, args)
+        new = module.graph.create_node("call_module", path, args)
     new.meta = dict(chain[0].meta)
     last.replace_all_uses_with(new)
     for node in reversed(chain):
@@ -126,7 +151,7 @@ def insert_after(module: fx.GraphModule, node: fx.Node, path: str, layer: nn.Mod
     """Call `layer` on a node's value; every user of the value then reads the result."""
     put_layer(module, path, layer)
     with module.graph.inserting_after(node):
-        new = module.graph.call_module(path, (node,))
+        new = module.graph.create_node("call_module", path, (node,))
     node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     return new
 
@@ -135,7 +160,7 @@ def insert_between(module: fx.GraphModule, node: fx.Node, users: list[fx.Node], 
     """Call `layer` on a node's value; only `users` then read the result."""
     put_layer(module, path, layer)
     with module.graph.inserting_after(node):
-        new = module.graph.call_module(path, (node,))
+        new = module.graph.create_node("call_module", path, (node,))
     for user in users:
         user.replace_input_with(node, new)
     return new

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_ptq.engine.fuse import FusedModule
-from pytest_ptq.engine.graph import StageModule, finish, insert_after, stage_copy
+from pytest_ptq.engine.graph import StageModule, finish, insert_after, open_copy
 from pytest_ptq.engine.observers import OBSERVERS, Grid, MinMaxObserver
 from pytest_ptq.engine.plan import QuantPlan
 from pytest_ptq.engine.verify import verify_observed
@@ -36,7 +36,7 @@ class PreparedModule(StageModule):
 
 def observe(fused: FusedModule, plan: QuantPlan, qconfig: QConfig) -> PreparedModule:
     """Insert one observer behind each tensor that `plan.observed` names."""
-    prepared = stage_copy(fused, PreparedModule)
+    prepared = open_copy(fused, PreparedModule)
     for node in list(prepared.graph.nodes):
         if node.name in plan.observed:
             layer = node.meta["layer"]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pytest_ptq.engine.graph import call_nodes
+from pytest_ptq.engine.graph import call_nodes, layer_of
 from pytest_ptq.engine.op import Call, Kind, Op
 from pytest_ptq.engine.table import OPS
 
-_BY_MODULE = {module: op for op in OPS for module in op.modules}
+_BY_MODULE: dict[type, Op] = {module: op for op in OPS for module in op.modules}
 _BY_FUNCTION = {function: op for op in OPS for function in op.functions}
 _BY_METHOD = {method: op for op in OPS for method in op.methods}
 _BY_NAME = {name: op for op in OPS for name in op.elsewhere}
@@ -21,7 +21,7 @@ _BY_NAME = {name: op for op in OPS for name in op.elsewhere}
 def find_op(module: fx.GraphModule, node: fx.Node) -> Op | None:
     """The row that a node matches, or None."""
     if node.op == "call_module":
-        kind = type(module.get_submodule(str(node.target)))
+        kind = type(layer_of(module, node))
         return _BY_MODULE.get(kind) or _named(kind)
     if node.op == "call_function":
         return _BY_FUNCTION.get(node.target) or _named(node.target)  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def is_identity(module: fx.GraphModule, node: fx.Node) -> bool:
 
 def describe_call(module: fx.GraphModule, node: fx.Node, op: Op, per_channel: bool = True) -> Call:
     """What `when` and `lower` need to know of a node."""
-    layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    layer = layer_of(module, node)
     reads = tensor_inputs(node)
 
     def known(value: Any) -> Any:
