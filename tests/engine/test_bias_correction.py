@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from engine.nets import Net, conv, images, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine import pipeline
+from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.correct import bias, compare
+from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import QuantizationError, UsageError
 from pytest_ptq.qconfig import QConfig
 
@@ -38,11 +41,15 @@ def batches(count: int = 8) -> list[Tensor]:
     return [images(4, 16, seed=i).abs() for i in range(count)]
 
 
+def shifts_of(fused: FusedModule, quantized: QuantizedModule, data: Sequence[Tensor]) -> Mapping[str, Tensor]:
+    return bias.bias_shifts(bias.targets(fused, data), quantized, data)
+
+
 def test_channel_means_come_back_layer_by_layer() -> None:
     fused, data = engine.fuse(shifting_net()), batches()
     quantized = engine.quantize(fused, data, TENSOR)
-    before = bias.bias_shifts(fused, quantized, data)
-    after = bias.bias_shifts(fused, bias.with_shifts(quantized, before), data)
+    before = shifts_of(fused, quantized, data)
+    after = shifts_of(fused, bias.with_shifts(quantized, before), data)
     assert list(before) == ["conv1", "conv2", "fc"]
     for path in before:
         assert float(before[path].abs().max()) > 1e-3
@@ -53,11 +60,11 @@ def test_the_shift_of_a_layer_counts_what_came_before_it() -> None:
     """The fast kind, on fp32 inputs, would find the same for conv2 whether conv1 was corrected or not."""
     fused, data = engine.fuse(shifting_net()), batches()
     quantized = engine.quantize(fused, data, TENSOR)
-    shifts = bias.bias_shifts(fused, quantized, data)
+    shifts = shifts_of(fused, quantized, data)
     first_only = bias.with_shifts(quantized, {"conv1": shifts["conv1"]})
-    torch.testing.assert_close(bias.bias_shifts(fused, first_only, data)["conv2"], shifts["conv2"])
+    torch.testing.assert_close(shifts_of(fused, first_only, data)["conv2"], shifts["conv2"])
     spoilt = bias.with_shifts(quantized, {"conv1": shifts["conv1"] + 0.1})
-    torch.testing.assert_close(bias.bias_shifts(fused, spoilt, data)["conv2"], shifts["conv2"])
+    torch.testing.assert_close(shifts_of(fused, spoilt, data)["conv2"], shifts["conv2"])
 
 
 def test_it_gains_where_means_shift() -> None:
@@ -72,9 +79,9 @@ def test_it_gains_where_means_shift() -> None:
 def test_a_residual_that_shifted_is_corrected_with_the_sum() -> None:
     fused, data = engine.fuse(residual_net()), batches()
     quantized = engine.quantize(fused, data, TENSOR)
-    shifts = bias.bias_shifts(fused, quantized, data)
+    shifts = shifts_of(fused, quantized, data)
     corrected = bias.with_shifts(quantized, shifts)
-    again = bias.bias_shifts(fused, corrected, data)
+    again = shifts_of(fused, corrected, data)
     assert float(again["conv2"].abs().max()) < 1e-2 * float(shifts["conv2"].abs().max()) + 1e-6
 
 
@@ -82,7 +89,7 @@ def test_nothing_is_changed_in_place() -> None:
     fused, data = engine.fuse(shifting_net()), batches()
     quantized = engine.quantize(fused, data, TENSOR)
     states = [{k: v.clone() for k, v in model.state_dict().items()} for model in (quantized, fused)]
-    bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, data))
+    bias.with_shifts(quantized, shifts_of(fused, quantized, data))
     for model, state in zip((quantized, fused), states, strict=True):
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 

@@ -119,17 +119,15 @@ def _unshifted(
     batches: Iterable[Any] | None,
     apart: Sequence[Tensor] | None,
 ) -> QuantizedModule:
-    """Biases corrected by all images, if that helps on those that were set apart from what came before."""
-    images = compare.take(_needed(batches, qconfig, "bias_correction", "convert"))
-    judges = images if apart is None else apart
-
-    def corrected(by: Sequence[Tensor]) -> QuantizedModule:
-        return bias.with_shifts(quantized, bias.bias_shifts(fused, quantized, by))
-
-    before, after = compare.crossed(fused, quantized, corrected, judges)
-    measured = f"{before:.1f} dB without it, {after:.1f} dB with it, on {sum(map(len, judges))} images"
-    if after > before:
-        better = corrected(images)
+    """Biases corrected, if that helps; by images that were set apart from what came before, where there are any."""
+    given = _needed(batches, qconfig, "bias_correction", "convert") if apart is None else apart
+    images = compare.take(given, bias.IMAGES)
+    found = bias.correction(fused, quantized, images)
+    measured = (
+        f"{found.before_db:.1f} dB without it, {found.after_db:.1f} dB with it, on {sum(map(len, images))} images"
+    )
+    if found.after_db > found.before_db:
+        better = bias.with_shifts(quantized, found.shifts)
         better.notes = (*quantized.notes, _said(f"bias_correction: {measured}"))
         return better
     quantized.notes = (*quantized.notes, _said(f"bias_correction left out, it does harm: {measured}", logging.WARNING))

@@ -9,42 +9,100 @@ before it have shifted.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from pytest_ptq.engine import kernels
 from pytest_ptq.engine.blocks import Block
 from pytest_ptq.engine.convert import QuantizedModule
+from pytest_ptq.engine.correct import compare
 from pytest_ptq.engine.correct.exchange import with_tensors
 from pytest_ptq.engine.correct.lockstep import Arguments, lockstep
+from pytest_ptq.engine.correct.means import OutputMean
+from pytest_ptq.engine.forward import StageRunner
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of, put_layer, stage_copy
-from pytest_ptq.engine.modules import QuantizedConv2d, QuantizedWeighted
+from pytest_ptq.engine.modules import QuantizedWeighted
+
+IMAGES = 32
+"""How many are looked at. Both networks see the same ones, so that what images have of their own cancels in the
+difference: more of them change nothing (`python -m benchmarks bias`, docs/engine.md)."""
 
 
-def bias_shifts(fused: FusedModule, quantized: QuantizedModule, batches: Sequence[Tensor]) -> Mapping[str, Tensor]:
-    """What has to be added to the bias of each int8 layer, by its path: float32 (out_channels,).
+@dataclass(frozen=True)
+class Targets:
+    """What the float model does with some batches.
+
+    Args:
+        means: of every output channel before activation, float64 (K,), by the path of each block.
+        outputs: of each batch.
+    """
+
+    means: Mapping[str, Tensor]
+    outputs: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Shifts for the biases of some layers by their paths, float32 (K,), and whether they help.
+
+    Args:
+        shifts: the mean of what either half of the images gives.
+        before_db, after_db: SQNR of the outputs without and with it: each half is judged by what the other one gave.
+    """
+
+    shifts: Mapping[str, Tensor]
+    before_db: float
+    after_db: float
+
+
+@torch.no_grad()
+def correction(fused: FusedModule, quantized: QuantizedModule, batches: Sequence[Tensor]) -> Correction:
+    """The correction of `quantized` by some images, and what it is worth on those of them that did not make it.
 
     Args:
         fused: the float model; its outputs are what the int8 model is brought back to.
         quantized: the int8 model made from it, not changed.
+        batches: calibration inputs. The int8 values of half of them that are still to be read are in memory at once.
+    """
+    halves = compare.halves(batches)
+    sides = [targets(fused, half) for half in halves]
+    before, after = compare.Powers(), compare.Powers()
+    found: list[Mapping[str, Tensor]] = []
+    for by, on in ((0, 1), (1, 0)):
+        shifts = bias_shifts(sides[by], quantized, halves[by])
+        corrected = with_shifts(quantized, shifts)
+        for expected, x in zip(sides[on].outputs, halves[on], strict=True):
+            before.add(expected, quantized(x))
+            after.add(expected, corrected(x))
+        found.append(shifts)
+    one, two = found
+    return Correction({p: (one[p] + two[p]) / 2 for p in one}, before.sqnr_db(), after.sqnr_db())
+
+
+def bias_shifts(expected: Targets, quantized: QuantizedModule, batches: Sequence[Tensor]) -> Mapping[str, Tensor]:
+    """What has to be added to the bias of each int8 layer, by its path: float32 (out_channels,).
+
+    Args:
+        expected: what the float model does with `batches`.
+        quantized: the int8 model made from it, not changed.
         batches: calibration inputs. The int8 values of all of them that are still to be read are in memory at once.
     """
-    targets = _float_means(fused, batches)
     working = stage_copy(quantized, QuantizedModule)
     shifts: dict[str, Tensor] = {}
 
     def correct(node: fx.Node, read: Arguments) -> None:
         layer, path = layer_of(working, node), str(node.target)
-        if not isinstance(layer, QuantizedWeighted) or path not in targets:
+        if not isinstance(layer, QuantizedWeighted) or path not in expected.means:
             return
-        probe, seen = _before_activation(layer), _Mean()
+        mean = OutputMean(layer)
         for args in read:
-            seen.add(_with_residual(probe(args[0]), layer, args[1:]), layer.weight.ndim)
-        shifts[path] = (targets[path] - seen.value()).float()
+            # A residual that has shifted is corrected as well: the sum is what the activation reads.
+            mean.add(*args)
+        shifts[path] = (expected.means[path] - mean.value()).float()
         put_layer(working, path, layer.with_tensors(bias=_shifted(layer, shifts[path])))
 
     lockstep(working, batches, correct)
@@ -66,64 +124,23 @@ def _shifted(layer: QuantizedWeighted, shift: Tensor) -> Tensor:
     return shift.clone() if layer.bias is None else layer.bias + shift
 
 
-def _before_activation(layer: QuantizedWeighted) -> QuantizedWeighted:
-    """A layer that writes, as float32, what `layer` computes before residual, activation and rounding."""
-    twin = copy.copy(layer)
-    twin.__dict__["_buffers"] = {**layer._buffers, "ceilings": None}
-    twin.activation, twin.out, twin.adds = "none", None, False
-    if isinstance(twin, QuantizedConv2d):
-        twin.residual = None
-    twin._prepare()
-    return twin
+@torch.no_grad()
+def targets(fused: FusedModule, batches: Sequence[Tensor]) -> Targets:
+    """One pass of the float model over `batches`."""
+    runner = _Means(fused)
+    outputs = [runner.run(x) for x in batches]
+    return Targets({path: mean.value() for path, mean in runner.means.items()}, outputs)
 
 
-def _with_residual(y: Tensor, layer: QuantizedWeighted, others: tuple[Tensor, ...]) -> Tensor:
-    """A residual that has shifted is corrected as well: the sum is what the activation reads."""
-    if others and isinstance(layer, QuantizedConv2d) and layer.residual is not None:
-        return y + kernels.dequantize(others[0], layer.residual)
-    return y
-
-
-class _Mean:
-    """Mean of every output channel, in float64, over tensors that stream by."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, y: Tensor, weight_ndim: int) -> None:
-        # A convolution has its channels in the second dimension, a linear layer in the last.
-        y = y.movedim(1, -1) if weight_ndim > 2 else y
-        rows = y.reshape(-1, y.shape[-1])
-        total = rows.double().sum(0)
-        self.total = total if self.total is None else self.total + total
-        self.count += len(rows)
-
-    def value(self) -> Tensor:
-        assert self.total is not None
-        return self.total / self.count
-
-
-class _Means(fx.Interpreter):
+class _Means(StageRunner):
     """Runs a fused graph and gathers the mean before the activation of each of its blocks."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.means: dict[str, _Mean] = {}
+        self.means: dict[str, OutputMean] = {}
 
-    def run_node(self, n: fx.Node) -> object:
-        block = layer_of(self.module, n)  # type: ignore[arg-type]
-        if not isinstance(block, Block):
-            return super().run_node(n)
-        args, _ = self.fetch_args_kwargs_from_env(n)
-        y = block.before_activation(*args)
-        self.means.setdefault(str(n.target), _Mean()).add(y, block.weight.ndim)
-        return block.activate(y)
-
-
-@torch.no_grad()
-def _float_means(fused: FusedModule, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-    runner = _Means(fused)
-    for x in batches:
-        runner.run(x)
-    return {path: mean.value() for path, mean in runner.means.items()}
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        block = self.module.get_submodule(target)
+        if isinstance(block, Block):
+            self.means.setdefault(target, OutputMean(block)).add(*args)
+        return super().call_module(target, args, kwargs)

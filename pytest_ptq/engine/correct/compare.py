@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,8 @@ from pytest_ptq.engine.calibrate import check_batch
 
 IMAGES = 256
 """How many calibration images corrections look at: enough for a mean, and what they keep in memory stays bounded."""
+BATCH = 16
+"""Images that corrections run at a time: enough to hide what a call costs."""
 CAP_DB = 200.0
 
 
@@ -40,26 +42,21 @@ def split(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return (parts[::2], parts[1::2]) if len(parts) > 1 else (parts, parts)
 
 
-def crossed(
-    reference: fx.GraphModule,
-    other: fx.GraphModule,
-    correct: Callable[[Sequence[Tensor]], fx.GraphModule],
-    batches: Sequence[Tensor],
-) -> tuple[float, float]:
-    """SQNR in dB without and with a correction, over all images: each half is judged by what the other half gave."""
-    one, two = split(batches)
-    before, after = Powers(), Powers()
-    for by, on in ((one, two), (two, one)):
-        corrected = correct(by)
-        before.add(reference, other, on)
-        after.add(reference, corrected, on)
-    return before.sqnr_db(), after.sqnr_db()
+def halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Two halves of the images, in few batches: every other image where all are of one size, else as `split`."""
+    if len({x.shape[1:] for x in batches}) > 1:
+        return split(batches)
+    images = torch.cat(list(batches))
+    parts = (images[::2], images[1::2]) if len(images) > 1 else (images, images)
+    return list(parts[0].split(BATCH)), list(parts[1].split(BATCH))
 
 
 def sqnr_db(reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> float:
     """SQNR in dB of all floating-point outputs together, over several batches."""
     powers = Powers()
-    powers.add(reference, other, batches)
+    with torch.no_grad():
+        for x in batches:
+            powers.add(reference(x), other(x))
     return powers.sqnr_db()
 
 
@@ -69,12 +66,11 @@ class Powers:
     def __init__(self) -> None:
         self.signal = self.noise = 0.0
 
-    @torch.no_grad()
-    def add(self, reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> None:
-        for x in batches:
-            for a, b in zip(_tensors(reference(x)), _tensors(other(x)), strict=True):
-                self.signal += float(a.double().square().sum())
-                self.noise += float((a.double() - b.double()).square().sum())
+    def add(self, expected: Any, found: Any) -> None:
+        """What two models answer to one batch, in whatever containers."""
+        for a, b in zip(_tensors(expected), _tensors(found), strict=True):
+            self.signal += float(a.double().square().sum())
+            self.noise += float((a.double() - b.double()).square().sum())
 
     def sqnr_db(self) -> float:
         if not self.noise:

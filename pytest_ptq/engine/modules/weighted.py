@@ -31,6 +31,7 @@ class QuantizedWeighted(Int8Layer):
     prefix, suffix = "Quantized", ""
     post_ops = CONV_POST_OPS
     """What the kernel computes itself. Any other activation is computed behind it in fp32, and rounded once."""
+    _packed: Any
 
     def __init__(
         self,
@@ -56,6 +57,8 @@ class QuantizedWeighted(Int8Layer):
         twin = copy.copy(self)
         twin.__dict__["_buffers"] = {**self._buffers, **tensors}
         twin._prepare()
+        if "weight" not in tensors:  # what kernels packed depends on nothing else
+            twin._packed = self._packed
         return twin
 
     def _prepare(self) -> None:
