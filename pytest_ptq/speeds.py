@@ -70,7 +70,7 @@ def sway(measurement: Measurement, changes: tuple[SpeedChange, ...]) -> float:
     A time may follow what changed all the way.
     """
     is_ratio = measurement.metric.key == LATENCY_RATIO.key
-    return math.prod(change.factor ** (change.speed.power if is_ratio else 1.0) for change in changes)
+    return math.exp(sum(math.log(change.factor) * (change.speed.power if is_ratio else 1.0) for change in changes))
 
 
 def distance(now: Measurement, then: Measurement) -> float:

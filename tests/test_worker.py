@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from pytest_ptq.engine import freeze, fuse, quantize
 from pytest_ptq.engine.artifact import to_bytes
 from pytest_ptq.engine.export import export_onnx
+from pytest_ptq.engine.kernels import native
 from pytest_ptq.errors import MeasurementError, StoreError
 from pytest_ptq.measure.latency import Protocol
 from pytest_ptq.measure.pairs import Pace
@@ -47,6 +49,25 @@ def test_a_fresh_process_times_what_was_stored(job: Job) -> None:
         assert len(pairs.variant_ms) in (2, 4)
         assert all(0 < ms < 10_000 for ms in (*pairs.reference_ms, *pairs.variant_ms))
     assert found.probe_us > 0
+    assert found.exchange_us == 0, "there is one thread"
+
+
+@pytest.mark.parametrize(("allowed", "threads"), [("", 1), ("0", 2)])
+def test_a_fresh_process_tells_by_which_kernels_it_ran(
+    job: Job, monkeypatch: pytest.MonkeyPatch, allowed: str, threads: int
+) -> None:
+    """Those of the process that timed, whatever this one has: only that one's environment is another."""
+    monkeypatch.setenv(native.library.OFF, allowed)
+    (found,) = run_processes(replace(job, threads=threads), [0])
+    assert set(found.kernels) == {REFERENCE, CONTROL, "int8"}
+    assert (found.exchange_us > 0) is (threads > 1)
+    if allowed == "0":
+        assert found.kernels[REFERENCE] == found.kernels[CONTROL] == "float torchscript"
+        assert found.kernels["int8"] in ("packed torchscript", "plain torchscript")
+        assert set(found.not_native.values()) == {"PTQ_NATIVE is 0"}
+    elif not native.why_not():
+        assert set(found.kernels.values()) == {"native program"}
+        assert found.not_native == {}
 
 
 def test_a_shape_that_the_model_refuses_is_one_sentence(job: Job) -> None:
@@ -135,7 +156,7 @@ def test_a_model_that_cannot_be_stored_is_timed_here_and_judged_by_nobody(monkey
     def refuse(model: object) -> bytes:
         raise StoreError("the function odd cannot be stored")
 
-    monkeypatch.setattr("pytest_ptq.timing._to_bytes", refuse)
+    monkeypatch.setattr("pytest_ptq.timing._stored", refuse)
     timed = timing()
     timed.add("int8", lambda: freeze(fuse(net())))
     found = timed.samples("int8", ["int8"])

@@ -154,8 +154,7 @@ def updated(before: Baselines, record: RunRecord, *, only_new: bool = False) -> 
         place = (result.data, record.key_of(result), result.qconfig)
         told = named_versions(record.versions, result.runtime)
         origin = Provenance(record.time.date().isoformat(), record.commit, told)
-        chosen = [m for m in result.measurements.values() if not only_new or before.recorded(*place, m.metric) is None]
-        after = after.with_recorded(*place, chosen, origin) if chosen else after
+        after = after.with_recorded(*place, result.measurements.values(), origin, missing=only_new)
     return after
 
 

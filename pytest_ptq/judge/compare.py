@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pytest_ptq import metrics as m
 from pytest_ptq.judge.gates import REFRESH, TOLERANCES, judge_drift, tolerance_of
 from pytest_ptq.judge.intervals import BY_INTERVAL
+from pytest_ptq.judge.unlike import RECORD_ANEW, RECORD_BOTH
 from pytest_ptq.metrics import Judgement, Measurement, Verdict
 
 MILLISECONDS = frozenset({m.LATENCY_EAGER.key, m.LATENCY_FP32.key, m.LATENCY_INT8.key})
 """They follow the speed of the machine, which ratios mostly cancel: told, and judged only where they have a limit."""
+
+
+REMEDIES = (REFRESH, RECORD_ANEW, RECORD_BOTH)
+"""Ends of reasons that are about a baseline: between two runs there is none."""
 
 
 class Step(enum.Enum):
@@ -73,7 +78,9 @@ def compare(before: Measurement, after: Measurement, *, judged: bool = True, com
     low, high = _interval(before, after)
     delta = after.value / before.value - 1 if relative else after.value - before.value
     step = _step(judgement) if judged else Step.UNJUDGED
-    reason = "" if step in (Step.SAME, Step.UNJUDGED) else judgement.reason.removesuffix(f": {REFRESH}")
+    reason = "" if step in (Step.SAME, Step.UNJUDGED) else judgement.reason
+    for remedy in REMEDIES:
+        reason = reason.removesuffix(f": {remedy}")
     return Comparison(before, after, step, reason, delta, relative, low, high)
 
 

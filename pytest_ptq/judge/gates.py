@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pytest_ptq import metrics as m
 from pytest_ptq.errors import MeasurementError, UsageError
 from pytest_ptq.judge.intervals import BY_INTERVAL, confidence, ends, lacks_interval, moved, unfit
-from pytest_ptq.metrics import NOISE_FLOOR, PROBE, Direction, Judgement, Limit, Measurement, Metric, Verdict
+from pytest_ptq.judge.unlike import unlike
+from pytest_ptq.metrics import NOISE_FLOOR, Direction, Judgement, Limit, Measurement, Metric, Verdict
 
 REFRESH = "refresh the baseline with --ptq-update-baseline all"
 """Ends the reason of a value that became better than its record by more than the tolerance."""
@@ -154,40 +155,43 @@ def _drift(
     """Verdict on drift and what to say of it; nothing to say when the value stayed where it was.
 
     The record's own uncertainty counts for the measurement: its worst end, worsened by the tolerance, is the bound.
+    How far another speed of the machine may have moved the value counts on either side of it.
     """
     metric = measurement.metric
     was = f"{metric.title} was recorded as {metric.format(recorded.value)}"
-    if why := _incomparable(measurement, recorded, tolerance):
+    if why := _incomparable(measurement, tolerance):
         return Verdict.INCONCLUSIVE, f"{was}, which {describe(measurement)} cannot be compared with: {why}"
+    other = unlike(measurement, recorded)
     best_then, worst_then = ends(recorded)
-    verdict = _side(measurement, _shift(metric, worst_then, tolerance, worse=True), comparisons)
+    verdict = _beside(measurement, _shift(metric, worst_then, tolerance, worse=True), other.factor, comparisons)
     allowed = f"{100 * tolerance.amount:g} %" if tolerance.relative else metric.format(tolerance.amount)
+    now = f"is now {describe(measurement)}"
     if verdict is Verdict.FAIL:
-        return verdict, f"{was} on such a machine and is now {describe(measurement)}, worse by more than {allowed}"
-    if verdict is Verdict.INCONCLUSIVE:
-        return verdict, f"{was} on such a machine and {describe(measurement)} leaves open whether it is worse"
+        return verdict, f"{was} on such a machine and {now}, worse by more than {allowed}{other}"
+    if verdict is Verdict.INCONCLUSIVE or other.fp32:
+        left = f"{was} on such a machine and {describe(measurement)} leaves open whether it is worse"
+        return Verdict.INCONCLUSIVE, f"{left}{other}{other.remedy}"
     _, worst_now = ends(measurement)
-    if metric.worse(_shift(metric, best_then, tolerance, worse=False), worst_now):
-        return verdict, f"{was} and is now {describe(measurement)}, better by more than {allowed}: {REFRESH}"
-    return verdict, ""
+    if metric.worse(_shift(metric, best_then, tolerance, worse=False), worst_now * other.factor):
+        return verdict, f"{was} and {now}, better by more than {allowed}{other}: {REFRESH}"
+    return verdict, f"{was} and {now}{other}{other.remedy}" if other.int8 else ""
 
 
-SAME_SPEED = 0.25
-"""A machine whose fixed piece of Python takes longer or shorter by more than this runs at another speed."""
+def _beside(measurement: Measurement, bound: float, factor: float, comparisons: int) -> Verdict:
+    """`_side` of a value that may lie anywhere from 1 / `factor` to `factor` of what was measured."""
+    if _side(measurement, bound * factor, comparisons) is Verdict.FAIL:
+        return Verdict.FAIL
+    within = _side(measurement, bound / factor, comparisons) is Verdict.PASS
+    return Verdict.PASS if within else Verdict.INCONCLUSIVE
 
 
-def _incomparable(measurement: Measurement, recorded: Measurement, tolerance: Tolerance) -> str:
+def _incomparable(measurement: Measurement, tolerance: Tolerance) -> str:
     """Why a latency says nothing of drift, though its key is the same; empty for all else."""
     if measurement.metric.key not in BY_INTERVAL or (why := unfit(measurement)):
         return why if measurement.metric.key in BY_INTERVAL else ""
     floor = measurement.details.get(NOISE_FLOOR)
     if isinstance(floor, float) and tolerance.relative and 100 * tolerance.amount < floor:
         return f"a tolerance of {100 * tolerance.amount:g} % is below the noise floor of {floor:.1f} %"
-    now, then = measurement.details.get(PROBE), recorded.details.get(PROBE)
-    if isinstance(now, float) and isinstance(then, float | int) and then > 0 and now > 0:
-        faster = then / now
-        if not 1 / (1 + SAME_SPEED) <= faster <= 1 + SAME_SPEED:
-            return f"the machine runs plain Python {faster:.2f} times as fast as then"
     return ""
 
 

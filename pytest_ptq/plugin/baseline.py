@@ -80,12 +80,16 @@ class Book:
             return Limit(metric, default, f"{shown(self._own(selection.suite.name))}, {DEFAULT}")
         return found
 
-    def recorded(self, selection: Selection, qconfig: QConfig, metric: Metric) -> Measurement | None:
-        """What such a machine recorded; None when none did, or when it is about to be replaced anyway."""
+    def recorded(self, selection: Selection, qconfig: QConfig, measured: Measurement) -> Measurement | None:
+        """What such a machine recorded of the metric, at the speed that is nearest to that of `measured`.
+
+        None when none did, or when it is about to be replaced anyway.
+        """
         if self._update is Update.ALL:
             return None
         baselines = self._baselines(selection.suite.name)
-        return baselines.recorded(selection.kind, self._machine.key_for(qconfig.runtime), qconfig.name, metric)
+        key = self._machine.key_for(qconfig.runtime)
+        return baselines.recorded(selection.kind, key, qconfig.name, measured.metric, measured)
 
     def tolerance(self, selection: Selection, metric: Metric) -> float | None:
         """Drift that the file allows for the metric; None leaves it to the metric's own."""
@@ -179,10 +183,8 @@ class Book:
         entry = (found.data, self._machine.key_for(found.runtime), found.qconfig)
         if found.runtime != RUNTIMES[0]:
             origin = replace(origin, versions=named_versions(versions([found.runtime]), found.runtime))
-        measurements = list(found.measurements.values())
-        if self._update is Update.NEW:
-            measurements = [m for m in measurements if before.recorded(*entry, m.metric) is None]
-        return after.with_recorded(*entry, measurements, origin) if measurements else after
+        only_new = self._update is Update.NEW
+        return after.with_recorded(*entry, found.measurements.values(), origin, missing=only_new)
 
 
 def _drift(runtime: str, key: str, recorded: Collection[str]) -> str:

@@ -100,7 +100,7 @@ class Terms:
             tolerance = self.book.tolerance(self.selection, metric)
             # Beside the gate's own metric, drift is judged where somebody knows how much of it is nothing.
             if own or tolerance is not None or (limit is not None and metric.key in TOLERANCES):
-                recorded = self.book.recorded(self.selection, self.qconfig, metric)
+                recorded = self.book.recorded(self.selection, self.qconfig, measured)
         if limit is not None or required:
             return judge(measured, limit, recorded, tolerance, self.comparisons)
         return None if recorded is None else judge_drift(measured, recorded, tolerance, self.comparisons)

@@ -20,6 +20,7 @@ from pytest_ptq.report.page.rows import SIGNS, WORDS, Row, columns, counted, hea
 from pytest_ptq.report.page.runs import RowKey, Run, metrics_of, named, newest_runs
 from pytest_ptq.report.page.specs import SPECS
 from pytest_ptq.report.printable import printable
+from pytest_ptq.report.where import ran
 from pytest_ptq.store.record import RunRecord
 
 SCRIPTS = ("charts.js", "page.js")
@@ -228,7 +229,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     machine = [(name.replace("_", " "), str(value)) for name, value in record.machine.items() if name != "key"]
     said = {name for name, _ in machine}
     versions = [(name, value) for name, value in record.versions.items() if name not in said]
-    return [(printable(name), printable(value)) for name, value in (*machine, *versions)]
+    return [(printable(name), printable(value)) for name, value in (*machine, *ran(record), *versions)]
 
 
 def _source(name: str) -> str:

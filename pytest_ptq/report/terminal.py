@@ -10,7 +10,7 @@ from pytest_ptq.judge.gates import REFRESH, SEVERITY, overall
 from pytest_ptq.metrics import Judgement, Measurement, Metric, Verdict
 from pytest_ptq.report.beside import calibration, limits_of, own_metrics
 from pytest_ptq.report.printable import printable
-from pytest_ptq.report.where import fastest, kernels
+from pytest_ptq.report.where import fastest, is_native, kernels, unlike
 from pytest_ptq.store.record import QConfigRecord
 
 SuiteRow: TypeAlias = QConfigRecord
@@ -105,7 +105,7 @@ def notes(rows: Sequence[SuiteRow]) -> list[str]:
     """A sentence for whatever the table shows too briefly or not at all.
 
     Errors, open questions, expected failures, baselines to refresh, metrics of a user's own, classes that calibration
-    never saw, models that are no programs of compiled kernels.
+    never saw, models that are no programs of compiled kernels, int8 and fp32 that were not timed alike.
     """
     found: list[str] = []
     ordered = sorted(rows, key=seriousness)
@@ -121,6 +121,7 @@ def notes(rows: Sequence[SuiteRow]) -> list[str]:
         seen = row.measurements.get(m.CALIBRATION_CLASSES.key)
         if seen is not None and "unseen_classes" in seen.details:
             found.append(f"{row.suite} on {row.data} data: calibrated {calibration(row.measurements)}")
+        found += [f"{name}: {how}"] if (how := unlike(row.measurements)) else []
     found += _not_native(ordered)
     return list(dict.fromkeys(printable(note) for note in found))
 
@@ -129,7 +130,7 @@ def _not_native(rows: Sequence[SuiteRow]) -> list[str]:
     """Which int8 models were no programs of compiled kernels, those of one reason together: it may be the machine's."""
     alike: dict[str, list[str]] = {}
     for row in rows:
-        if m.SQNR.key in row.measurements and m.NOT_NATIVE in row.measurements[m.SQNR.key].details:
+        if not is_native(row.measurements) and not unlike(row.measurements):  # what is unlike tells its reason itself
             alike.setdefault(kernels(row.measurements), []).append(f"{row.suite}[{row.qconfig}]")
     return [f"{', '.join(dict.fromkeys(names))}: int8 by {how}" for how, names in alike.items()]
 

@@ -18,8 +18,10 @@
 }
 
 "processes" is the number of fresh processes that a latency was measured in, "probe_us" how many microseconds a fixed
-piece of Python took there: the speed of the machine. "$schema", which names the JSON Schema for an editor, may stand at
-the top and is kept.
+piece of Python took there and "exchange_us" how many data take from core to core: the speed of the machine.
+"int8_kernels" and "fp32_kernels" say by what the models ran, and "other_speeds" lists values of the same form that were
+recorded at other speeds, beside the entry that they stand in. "$schema", which names the JSON Schema for an editor, may
+stand at the top and is kept.
 """
 
 from __future__ import annotations
@@ -38,8 +40,11 @@ TOP = ("$schema", "schema", "suite", COMMENT, "data")
 KIND = (COMMENT, "limits", "xfail", "tolerances", "recorded")
 NUMBERS = ("value", "low", "high")
 COUNTS = ("samples", "processes", "probe_us")
+MICROSECONDS = ("exchange_us",)
+TIMED = ("int8_kernels", "fp32_kernels")
 TEXTS = ("date", "commit", "versions")
-ENTRY = (*NUMBERS, *COUNTS, *TEXTS)
+OTHER_SPEEDS = "other_speeds"
+ENTRY = (*NUMBERS, *COUNTS, *MICROSECONDS, *TIMED, *TEXTS)
 
 
 class FormatError(ValueError):
@@ -90,7 +95,7 @@ def _check_kind(entry: Any, at: Keys, metrics: Collection[str]) -> None:
         for name, values in _mapping(qconfigs, (*at, "recorded", machine), _quoted(machine)).items():
             where = (*at, "recorded", machine, name)
             for key, value in _mapping(values, where, _quoted(name)).items():
-                _check_entry(value, (*where, key))
+                _check_recorded(value, (*where, key))
 
 
 def _check_numbers(entry: Any, at: Keys, metrics: Collection[str], what: str) -> None:
@@ -111,6 +116,17 @@ def _check_reasons(entry: Any, at: Keys, metrics: Collection[str]) -> None:
             raise FormatError(f"the reason why {key} is expected to fail is missing or no string", (*at, key))
 
 
+def _check_recorded(entry: Any, at: Keys) -> None:
+    """What one machine recorded: a value, and those at other speeds."""
+    found = _mapping(entry, at, _quoted(at[-1]))
+    _check_entry({key: value for key, value in found.items() if key != OTHER_SPEEDS}, at)
+    others = found.get(OTHER_SPEEDS, [])
+    if not isinstance(others, list):
+        raise FormatError(f'"{OTHER_SPEEDS}" of {at[-1]!r} is no list', (*at, OTHER_SPEEDS))
+    for index, other in enumerate(others):
+        _check_entry(other, (*at, OTHER_SPEEDS, index))
+
+
 def _check_entry(entry: Any, at: Keys) -> None:
     """A recorded value. Its metric may be unknown (an extension that is absent today); its form may not."""
     found = _mapping(entry, at, _quoted(at[-1]))
@@ -124,7 +140,10 @@ def _check_entry(entry: Any, at: Keys) -> None:
         count = found.get(key, 1)
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise FormatError(f'"{key}" of {at[-1]!r} is no positive whole number', (*at, key))
-    for key in TEXTS:
+    for key in MICROSECONDS:
+        if key in found and (not _is_number(found[key]) or found[key] <= 0):
+            raise FormatError(f'"{key}" of {at[-1]!r} is no positive number', (*at, key))
+    for key in (*TIMED, *TEXTS):
         if not isinstance(found.get(key, ""), str):
             raise FormatError(f'"{key}" of {at[-1]!r} is no string', (*at, key))
 
@@ -181,7 +200,12 @@ def _arrange_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _arrange_values(values: Mapping[str, Any]) -> dict[str, Any]:
     rank = {key: place for place, key in enumerate(METRICS)}
     keys = sorted(values, key=lambda key: (rank.get(key, len(rank)), key))
-    return {key: _pick(values[key], ENTRY) for key in keys}
+    return {key: _arrange_recorded(values[key]) for key in keys}
+
+
+def _arrange_recorded(entry: Mapping[str, Any]) -> dict[str, Any]:
+    others = [_pick(other, ENTRY) for other in entry.get(OTHER_SPEEDS, ())]
+    return {**_pick(entry, ENTRY), **({OTHER_SPEEDS: others} if others else {})}
 
 
 def _pick(found: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:

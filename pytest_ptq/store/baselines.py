@@ -13,8 +13,9 @@ from pytest_ptq.errors import BaselineError
 from pytest_ptq.metrics import METRICS, Limit, Measurement, Metric
 from pytest_ptq.qconfig import base_name
 from pytest_ptq.store.atomic import write_text
-from pytest_ptq.store.baseline_format import COMMENT, COUNTS, NUMBERS, SCHEMA, TEXTS, FormatError, render, validate
+from pytest_ptq.store.baseline_format import COMMENT, SCHEMA, FormatError, render, validate
 from pytest_ptq.store.baseline_upgrade import upgraded
+from pytest_ptq.store.entries import at_speed_of, beside, nearest, replaced, to_entry, to_measurements
 from pytest_ptq.store.provenance import Provenance
 from pytest_ptq.store.strict_json import JSONError, Located, parse
 
@@ -123,14 +124,19 @@ class Baselines:
         found = self._at(("data", data, "tolerances", metric.key))
         return None if found is None else float(found)
 
-    def recorded(self, data: str, machine_key: str, qconfig: str, metric: Metric) -> Measurement | None:
-        """What a machine of this key recorded, with its provenance in `details`; None when none did."""
+    def recorded(
+        self, data: str, machine_key: str, qconfig: str, metric: Metric, like: Measurement | None = None
+    ) -> Measurement | None:
+        """What a machine of this key recorded, with its provenance in `details`; None when none did.
+
+        Of values at several speeds the one that is nearest to the speed of `like`, or the first.
+        """
+        return nearest(self.records(data, machine_key, qconfig, metric), like)
+
+    def records(self, data: str, machine_key: str, qconfig: str, metric: Metric) -> tuple[Measurement, ...]:
+        """All that machines of this key recorded, one a speed."""
         entry = self._at(("data", data, "recorded", machine_key, qconfig, metric.key))
-        if entry is None:
-            return None
-        value, low, high = (None if entry.get(key) is None else float(entry[key]) for key in NUMBERS)
-        details = {key: entry[key] for key in (*COUNTS[1:], *TEXTS) if key in entry}
-        return Measurement(metric, float(value or 0.0), low, high, entry.get("samples"), details)
+        return () if entry is None else to_measurements(metric, entry)
 
     def machine_keys(self, data: str) -> tuple[str, ...]:
         """Keys of the machines that anything was recorded on."""
@@ -174,19 +180,29 @@ class Baselines:
         qconfig: str,
         measurements: Iterable[Measurement],
         provenance: Provenance | None = None,
+        *,
+        missing: bool = False,
     ) -> Baselines:
         """These baselines with `measurements` recorded for machines of `machine_key`; all else stays.
 
         A value that is recorded already, down to its interval and counts, keeps its provenance: it is as true as it
         was, and a reviewer reads changes only.
+
+        missing: only add what there is no record of, at the speed at which it was measured.
         """
         tree = copy.deepcopy(self._located.value)
         machines = tree["data"].setdefault(data, {}).setdefault("recorded", {})
         entries = machines.setdefault(machine_key, {}).setdefault(qconfig, {})
         for measurement in measurements:
-            entry, key = _entry(measurement, provenance), measurement.metric.key
-            if any(entry.get(part) != entries.get(key, {}).get(part) for part in (*NUMBERS, *COUNTS)):
-                entries[key] = entry
+            new, key = to_entry(measurement, provenance), measurement.metric.key
+            if key not in entries:
+                entries[key] = new
+            elif not missing:
+                entries[key] = replaced(entries[key], new)
+            elif not at_speed_of(self.records(data, machine_key, qconfig, measurement.metric), measurement):
+                entries[key] = beside(entries[key], new)
+        if not entries:
+            return self
         return self._replaced(tree)
 
     def write(self) -> None:
@@ -223,25 +239,6 @@ def unwritable(path: Path, error: OSError) -> BaselineError:
     remedy = "Nothing was changed. Make room and make the folder writable, or name another with --ptq-baseline-dir."
     message = f"the baseline cannot be written ({error.strerror or error})"
     return BaselineError(message, place=shown(path), remedy=remedy)
-
-
-def _entry(measurement: Measurement, provenance: Provenance | None) -> dict[str, Any]:
-    """A recorded value, rounded three digits finer than it is shown: noise beyond that only makes diffs long."""
-    digits = measurement.metric.digits
-    entry: dict[str, Any] = {}
-    for key in NUMBERS:
-        number = getattr(measurement, key)
-        if number is not None:
-            entry[key] = round(number) if digits == 0 else round(number, digits + 3) + 0.0
-    if measurement.samples is not None:
-        entry["samples"] = measurement.samples
-    entry.update((key, round(float(measurement.details[key]))) for key in COUNTS[1:] if key in measurement.details)
-    if provenance is not None:
-        entry["date"] = provenance.date
-        if provenance.commit is not None:
-            entry["commit"] = provenance.commit
-        entry["versions"] = provenance.versions
-    return entry
 
 
 def shown(path: Path) -> str:

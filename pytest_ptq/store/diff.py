@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_ptq.metrics import Measurement, Metric
+from pytest_ptq.speeds import speed_text
 from pytest_ptq.store.baselines import Baselines
+from pytest_ptq.store.entries import nearest
 
 NONE = "none"
 ABSOLUTE = {"%": "pp", "pp": "pp", "dB": "dB"}
@@ -28,14 +30,26 @@ def changes(
             # As it is written: a limit of 0.125 is not one of 0.12.
             rows.append(("+", f"limit {metric.key}", NONE, f"{new.bound:g} {metric.unit}".rstrip(), "to be reviewed"))
     for metric in dict.fromkeys(metrics):
-        was, now = (b.recorded(data, machine_key, qconfig, metric) for b in (before, after))
-        if now is not None and now != was:
-            rows.append(_row(was, now))
+        rows += _records(*(b.records(data, machine_key, qconfig, metric) for b in (before, after)))
     if not rows:
         return []
     name, old_width = (max(len(row[i]) for row in rows) for i in (1, 2))
     lines = [f"  {sign} {key:{name}}  {a:{old_width}} -> {b}   {step}".rstrip() for sign, key, a, b, step in rows]
     return [f"baseline changes of {after.suite}[{qconfig}] on {data} data, {machine_key}:", *lines]
+
+
+def _records(before: tuple[Measurement, ...], after: tuple[Measurement, ...]) -> list[tuple[str, str, str, str, str]]:
+    """What was recorded anew, what at a speed that the file did not know, and what went with it."""
+    gone, come = ([m for m in one if m not in other] for one, other in ((before, after), (after, before)))
+    rows = []
+    for now in come:
+        was = nearest(gone, now)
+        if was is not None:
+            gone.remove(was)
+        sign, key, old, new, change = _row(was, now)
+        at = speed_text(now.details) if before and was is None else ""
+        rows.append((sign, key, old, new, change or at))
+    return rows + [("-", was.metric.key, _text(was), NONE, speed_text(was.details)) for was in gone]
 
 
 def _row(was: Measurement | None, now: Measurement) -> tuple[str, str, str, str, str]:

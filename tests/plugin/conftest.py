@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def project(_heavy: None, pytester: pytest.Pytester) -> Project:
 def clockwork(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clockwork]:
     """Inner runs in this process start no others to time models; `clockwork(...)` chooses the times they see."""
 
-    def wind(*int8_ms: Sequence[float], **more: float) -> Clockwork:
+    def wind(*int8_ms: Sequence[float], **more: Any) -> Clockwork:
         made = Clockwork(*int8_ms, **more)
         monkeypatch.setattr("pytest_ptq.measure.latency._spawn", made)
         monkeypatch.setattr("pytest_ptq.timing.time_alone", lambda *_, **__: (2.0, 2.0))

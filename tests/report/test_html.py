@@ -123,6 +123,26 @@ def test_machines_are_never_compared_with_one_another(page):
             assert {machines[run] for run in data_of(page)["shared"][series["runs"]]} == {series["machine"]}
 
 
+def test_how_models_ran_stands_among_the_facts_of_the_machine():
+    """Once where it holds of all, else with whom it holds of; in escaped text."""
+
+    def ran(qconfig, int8, **details):
+        one = result("net", qconfig)
+        ratio = one.measurements[m.LATENCY_RATIO.key]
+        told = {"int8_kernels": int8, "fp32_kernels": "native program", "probe_us": 80.0, "exchange_us": 4.3, **details}
+        measured = {**one.measurements, ratio.metric.key: dataclasses.replace(ratio, details=told)}
+        return dataclasses.replace(one, measurements=measured)
+
+    rows = [ran("a", "native program"), ran("b", "packed torchscript", int8_not_native="<b>GELU")]
+    facts = html_report([run_of(0, rows)]).partition('id="environment"')[2]
+    assert '<th scope="row">fp32 kernels</th><td>native program</td>' in facts
+    assert (
+        '<th scope="row">int8 kernels</th><td>net[a]: native program; '
+        "net[b]: packed torchscript, no compiled kernels: &lt;b&gt;GELU</td>"
+    ) in facts
+    assert '<th scope="row">speed</th><td>plain Python 80 us, core to core 4.3 us</td>' in facts
+
+
 def test_history_holds_limits_records_and_changes(page):
     charts = data_of(page)["charts"].values()
     drop = next(c for c in charts if c["kind"] == "history" and c["title"] == "accuracy drop")

@@ -156,6 +156,52 @@ def test_the_number_of_processes_is_kept(path):
     assert again.recorded("embedded", KEY, "x86", LATENCY_RATIO).details["processes"] == 9
 
 
+def latency(value, exchange, **more):
+    details = {"processes": 5, "probe_us": 80.0, "exchange_us": exchange, **more}
+    return Measurement(LATENCY_RATIO, value, value - 0.01, value + 0.01, samples=900, details=details)
+
+
+PLACE = ("embedded", KEY, "x86")
+
+
+def test_one_value_may_be_recorded_at_several_speeds(path):
+    made = Baselines.read(path).with_recorded(*PLACE, [latency(0.29, 11.7)], MADE)
+    made = made.with_recorded(*PLACE, [latency(0.34, 4.3), drop()], MADE, missing=True)
+    for speed, value in ((12.9, 0.29), (4.0, 0.34), (6.9, 0.34), (7.3, 0.29)):
+        assert made.recorded(*PLACE, LATENCY_RATIO, latency(1.0, speed)).value == value
+    assert made.recorded(*PLACE, LATENCY_RATIO).value == 0.29
+    assert made.recorded(*PLACE, LATENCY_RATIO, Measurement(LATENCY_RATIO, 1.0)).value == 0.29
+    assert [found.details["exchange_us"] for found in made.records(*PLACE, LATENCY_RATIO)] == [11.7, 4.3]
+    entry = json.loads(made.text)["data"]["embedded"]["recorded"][KEY]["x86"]["latency_ratio"]
+    assert list(entry)[-1] == "other_speeds"
+    assert list(entry["other_speeds"][0])[:7] == list(entry)[:7]
+    assert Baselines.parse(made.text, made.path).text == made.text
+
+
+def test_what_is_known_at_a_speed_is_not_missing_there(path):
+    made = Baselines.read(path).with_recorded(*PLACE, [latency(0.29, 11.7), latency(0.34, 4.3)], MADE, missing=True)
+    assert len(made.records(*PLACE, LATENCY_RATIO)) == 2
+    for again in (latency(0.5, 12.0), latency(0.5, 5.0), Measurement(LATENCY_RATIO, 0.5)):
+        assert made.with_recorded(*PLACE, [again], MADE, missing=True).text == made.text
+
+
+def test_a_value_that_is_recorded_anew_is_the_only_one(path):
+    made = Baselines.read(path).with_recorded(*PLACE, [latency(0.29, 11.7), latency(0.34, 4.3)], MADE, missing=True)
+    assert made.with_recorded(*PLACE, [latency(0.29, 11.7)], None).text == made.text, "it says what it said"
+    (found,) = made.with_recorded(*PLACE, [latency(0.25, 4.3)], MADE).records(*PLACE, LATENCY_RATIO)
+    assert (found.value, found.details["exchange_us"]) == (0.25, 4.3)
+
+
+def test_kernels_are_part_of_what_is_recorded(path):
+    by = {"int8_kernels": "native program", "fp32_kernels": "native program", "int8_not_native": "no"}
+    made = Baselines.read(path).with_recorded(*PLACE, [latency(0.29, 4.3456, **by)], MADE)
+    (found,) = made.records(*PLACE, LATENCY_RATIO)
+    assert {key: found.details.get(key) for key in by} == {**by, "int8_not_native": None}
+    assert found.details["exchange_us"] == 4.35
+    other = latency(0.29, 4.3456, **{**by, "fp32_kernels": "float torchscript"})
+    assert made.with_recorded(*PLACE, [other], None).text != made.text
+
+
 def test_what_is_recorded_already_keeps_its_provenance(path):
     same = Measurement(ACCURACY_DROP, 0.12, -0.1, 0.34, samples=10000)
     assert Baselines.read(path).with_recorded("embedded", KEY, "x86", [same], MADE).text == TEXT

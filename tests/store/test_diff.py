@@ -84,3 +84,20 @@ def test_the_sign_tells_the_direction(metric, old, new):
     text = step(metric, old, new)
     if text:
         assert text[0] == ("+" if new > old else "-")
+
+
+def test_a_speed_that_comes_and_those_that_go_are_told(before):
+    def ratio(value, exchange):
+        details = {"probe_us": 80.0, "exchange_us": exchange}
+        return Measurement(LATENCY_RATIO, value, value - 0.1, value + 0.1, details=details)
+
+    one = before.with_recorded("embedded", KEY, "x86", [ratio(0.3, 11.7)])
+    two = one.with_recorded("embedded", KEY, "x86", [ratio(0.34, 4.3)], missing=True)
+    assert diff(one, two)[1:] == [
+        "  + latency_ratio  none -> 0.340 [0.240, 0.440]   plain Python 80 us, core to core 4.3 us",
+    ]
+    anew = two.with_recorded("embedded", KEY, "x86", [ratio(0.4, 4.4)])
+    assert diff(two, anew)[1:] == [
+        "  ~ latency_ratio  0.340 [0.240, 0.440] -> 0.400 [0.300, 0.500]   +17.6 %",
+        "  - latency_ratio  0.300 [0.200, 0.400] -> none   plain Python 80 us, core to core 11.7 us",
+    ]
