@@ -206,7 +206,7 @@ def test_the_maximum_of_windows(kernel: Any, stride: Any, padding: Any) -> None:
 
     def make(source: native.View) -> tuple[list[native.Step], native.View]:
         y = native.image(expect.shape)
-        return [native.maximum(source, y, kernel, stride, padding)], y
+        return [native.maximum(source, y, native.Windows(kernel, stride, padding))], y
 
     assert torch.equal(run(tuple(x.shape), make, x), expect)
 
@@ -220,7 +220,7 @@ def test_the_mean_of_windows(kernel: Any, stride: Any, padding: Any, divisor: in
     def make(source: native.View) -> tuple[list[native.Step], native.View]:
         y = native.image(exact.shape)
         count = kernel[0] * kernel[1] if divisor is None else divisor
-        return [native.average(source, A, y, OUT, kernel, stride, padding, count)], y
+        return [native.average(source, A, y, OUT, native.Windows(kernel, stride, padding), count)], y
 
     rounds_to(run(tuple(x.shape), make, x), exact / 0.7 + 20, 0, 250)
 

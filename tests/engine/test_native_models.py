@@ -92,7 +92,7 @@ def test_other_batches_and_sizes_are_answered_too(shuffling: engine.QuantizedMod
 
 
 def test_what_has_no_step_is_named_and_answered_by_other_kernels() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.Flatten(), nn.Linear(8 * 30 * 30, 4)).eval()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(8 * 30 * 30, 4)).eval()
     model = engine.quantize(net, DATA, QConfig("wide", reduce_range=False))
     with pytest.raises(NotNativeError):
         to_native(model, DATA[0][:1])

@@ -12,9 +12,8 @@ from plugin.tiny_suite import Noise, Tiny
 import pytest_ptq
 from pages.fences import DOCS, blocks
 from pytest_ptq.engine import deployment
-from pytest_ptq.engine.deployment.emit import INT8
-from pytest_ptq.engine.deployment.emit_float import FLOATS
-from pytest_ptq.engine.deployment.rearrange import SHAPES
+from pytest_ptq.engine.deployment import emit, emit_float
+from pytest_ptq.engine.deployment.native import VOCABULARY
 from pytest_ptq.engine.kernels import native
 from pytest_ptq.engine.kernels.native import library, structures
 
@@ -35,11 +34,11 @@ def named(table: str) -> list[str]:
 
 
 def test_every_layer_that_has_a_step_is_named_and_no_other() -> None:
-    assert sorted(named("layer")) == sorted(layer.__name__ for layer in INT8.layers)
-    frozen = {layer.__name__ for layer in FLOATS.layers} | (set(FLOATS.ops) - set(SHAPES))
-    assert sorted(named("layer or operation")) == sorted(frozen)
-    assert sorted(named("operation")) == sorted(SHAPES)
-    assert set(SHAPES) == set(INT8.ops)
+    assert sorted(named("layer")) == sorted(layer.__name__ for layer in emit.LAYERS)
+    floats = {layer.__name__ for layer in emit_float.LAYERS} | set(VOCABULARY.floats)
+    assert sorted(named("layer or operation")) == sorted(floats)
+    assert sorted(named("operation")) == sorted(VOCABULARY.moves)
+    assert set(VOCABULARY.layers) == {*emit.LAYERS, *emit_float.LAYERS}
 
 
 def test_every_kind_of_step_is_named_and_no_other() -> None:

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from pytest_ptq.engine.convert import QuantizedModule
-from pytest_ptq.engine.deployment.emit import INT8
-from pytest_ptq.engine.deployment.emit_float import FLOATS
-from pytest_ptq.engine.deployment.walk import NotNativeError, Walk
+from pytest_ptq.engine.deployment import emit, emit_float
+from pytest_ptq.engine.deployment.rearrange import SHAPES
+from pytest_ptq.engine.deployment.walk import NotNativeError, Vocabulary, Walk
 from pytest_ptq.engine.freeze import FrozenModule
 from pytest_ptq.engine.kernels import native
 
 KEPT = 4
 """Programs that are kept: each has packed weights of its own, and memory for its activations."""
+
+VOCABULARY = Vocabulary({**emit.LAYERS, **emit_float.LAYERS}, SHAPES, emit_float.OPS)
+"""Of int8 models and frozen ones alike: an int8 model may keep layers in fp32."""
 
 
 class NativeModel:
@@ -28,7 +31,6 @@ class NativeModel:
     def __init__(self, model: QuantizedModule | FrozenModule) -> None:
         native.check()
         self._model, self._lock = model, Lock()
-        self._vocabulary = INT8 if isinstance(model, QuantizedModule) else FLOATS
         self._programs: OrderedDict[torch.Size, native.Program] = OrderedDict()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ class NativeModel:
         """
         program = self._programs.get(x.shape)
         if program is None:
-            program = self._programs[x.shape] = native.Program(*Walk(self._model, x, self._vocabulary).steps())
+            program = self._programs[x.shape] = native.Program(*Walk(self._model, x, VOCABULARY).steps())
             if len(self._programs) > KEPT:
                 self._programs.popitem(last=False)
         return program

@@ -26,16 +26,36 @@ ALWAYS void columns_of(__m512i v[4], const uint8_t *x, int64_t row, int rows, __
     v[3] = _mm512_unpackhi_epi16(high, high2);
 }
 
+/* 64 real numbers in the order of the channels, from the vectors' own: lane j of vector v holds 16 j + 4 v and on. */
+ALWAYS void put_real(const depthwise *d, const __m512 v[4], uint8_t *y, __mmask64 which, int64_t twin) {
+    const __m512 even = _mm512_shuffle_f32x4(v[0], v[1], 0x88), odd = _mm512_shuffle_f32x4(v[0], v[1], 0xdd);
+    const __m512 even2 = _mm512_shuffle_f32x4(v[2], v[3], 0x88), odd2 = _mm512_shuffle_f32x4(v[2], v[3], 0xdd);
+    const __m512 in_order[4] = {
+        _mm512_shuffle_f32x4(even, even2, 0x88), _mm512_shuffle_f32x4(odd, odd2, 0x88),
+        _mm512_shuffle_f32x4(even, even2, 0xdd), _mm512_shuffle_f32x4(odd, odd2, 0xdd)};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const int half = twin && j >= 2;
+        uint8_t *to = half ? y + twin + 64 * (j - 2) : y + 64 * j;
+        _mm512_mask_storeu_ps(to, (__mmask16)(which >> 16 * (half ? j - 2 : j)), bounded(in_order[j], &d->to));
+    }
+}
+
 /* twin: bytes from the pixel of the first 32 channels to that of the others; 0 where they are one pixel's. */
 ALWAYS void put_channels(
     const depthwise *d, __m512i sums[4], uint8_t *y, int block, __mmask64 which, int64_t twin) {
     const __m512 per_step = _mm512_set1_ps(d->to.per_step), zero = _mm512_set1_ps(d->to.zero);
+    __m512 found[4];
     __m512i steps[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++) {
         const int64_t at = 64 * block + 16 * v;
-        __m512 real = scaled(sums[v], d->to.scale + at, d->to.bias + at);
-        steps[v] = _mm512_cvtps_epi32(finished(real, d->to.activation, per_step, zero));
+        found[v] = finished(scaled(sums[v], d->to.scale + at, d->to.bias + at), d->to.activation, per_step, zero);
+        steps[v] = _mm512_cvtps_epi32(found[v]);
+    }
+    if (d->real) {
+        put_real(d, found, y, which, twin);
+        return;
     }
     const __m512i low = _mm512_packs_epi32(steps[0], steps[1]), high = _mm512_packs_epi32(steps[2], steps[3]);
     __m512i bytes = _mm512_packus_epi16(low, high);
@@ -68,6 +88,13 @@ ALWAYS void put_channels(
 #undef STRIDE
 #undef WIDTH
 #undef HEIGHT
+#define HEIGHT 7
+#define WIDTH 7
+#define STRIDE 1
+#include "columns.h"
+#undef STRIDE
+#undef WIDTH
+#undef HEIGHT
 
 /* One pixel, any kernel. */
 static void pixel(const depthwise *d, const uint8_t *x, uint8_t *y, int block, __mmask64 which) {
@@ -92,6 +119,7 @@ static several together(const depthwise *d) {
     if (d->height == 3 && d->width == 3 && d->x.pixel == 2 * d->column) return columns_3_2;
     if (d->height == 5 && d->width == 5 && d->x.pixel == d->column) return columns_5_1;
     if (d->height == 5 && d->width == 5 && d->x.pixel == 2 * d->column) return columns_5_2;
+    if (d->height == 7 && d->width == 7 && d->x.pixel == d->column) return columns_7_1;
     return 0;
 }
 
@@ -112,7 +140,7 @@ void run_depthwise(const depthwise *d, int thread, int threads) {
         const int block = (int)(i % blocks), line = (int)(i / blocks), left = d->y.channels - 64 * block;
         const __mmask64 which = first_64(left);
         const uint8_t *x = d->x.data + line / d->y.rows * d->x.image + line % d->y.rows * d->x.row + 64 * block;
-        uint8_t *y = line_of(&d->y, line) + 64 * block;
+        uint8_t *y = line_of(&d->y, line) + 64 * block * (d->real ? 4 : 1);
         if (run && left <= 32 && columns >= 2 * TOGETHER)
             row_of_pixels(d, run, 2 * TOGETHER, x, y, block, which, TOGETHER * d->x.pixel);
         else if (run && columns >= TOGETHER) row_of_pixels(d, run, TOGETHER, x, y, block, which, 0);

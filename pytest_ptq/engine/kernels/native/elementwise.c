@@ -8,7 +8,8 @@ ALWAYS void put_16(uint8_t *y, __m512 steps, __m512i hi, __mmask16 which) {
     put(y, stored(steps, _mm512_setzero_si512(), hi), which);
 }
 
-/* Three planes -> pixels of four bytes, the fourth zero; any other layout byte by byte. */
+/* Three planes -> pixels of four bytes, the fourth zero; channels beside each other 16 at a time; any other layout byte
+   by byte. */
 void run_quantize(const quantize *q, int thread, int threads) {
     const __m512 per_step = _mm512_set1_ps(q->per_step), zero = _mm512_set1_ps(q->zero);
     const __m512i lo = _mm512_setzero_si512(), hi = _mm512_set1_epi32(q->hi);
@@ -28,12 +29,35 @@ void run_quantize(const quantize *q, int thread, int threads) {
                 }
                 _mm512_storeu_si512(y + 4 * c, all);
             }
+        if (q->channel == 1)
+            for (; c < q->y.columns; c++)
+                for (int k = 0; k < q->y.channels; k += 16) {
+                    const __mmask16 which = first(q->y.channels - k);
+                    const __m512 v = _mm512_maskz_loadu_ps(which, x + c * q->column + k);
+                    const __m512 steps = _mm512_add_ps(_mm512_mul_ps(v, per_step), zero);
+                    put_16(y + c * q->y.pixel + k, steps, hi, which);
+                }
         for (; c < q->y.columns; c++)
             for (int k = 0; k < q->y.channels; k++) {
                 __m512 v = _mm512_set1_ps(x[k * q->channel + c * q->column]);
                 __m512i i = _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(v, per_step), zero));
                 i = _mm512_min_epi32(_mm512_max_epi32(i, lo), hi);
                 y[c * q->y.pixel + k] = (uint8_t)_mm512_cvtsi512_si32(i);
+            }
+    }
+}
+
+void run_dequantize(const dequantize *d, int thread, int threads) {
+    const __m512 scale = _mm512_set1_ps(d->scale), zero = _mm512_set1_ps(d->zero);
+    const share mine = share_of((int64_t)d->y.images * d->y.rows, thread, threads);
+    for (int64_t line = mine.begin; line < mine.end; line++) {
+        const uint8_t *x = line_of(&d->x, line);
+        uint8_t *y = line_of(&d->y, line);
+        for (int c = 0; c < d->y.columns; c++, x += d->x.pixel, y += d->y.pixel)
+            for (int k = 0; k < d->y.channels; k += 16) {
+                const __mmask16 which = first(d->y.channels - k);
+                const __m512 v = _mm512_mul_ps(_mm512_sub_ps(widened(loaded(x + k, which)), zero), scale);
+                _mm512_mask_storeu_ps(y + 4 * k, which, v);
             }
     }
 }

@@ -1,6 +1,7 @@
 /* Steps without weights in float32. */
 
 #include <float.h>
+#include <math.h>
 
 #include "floats.h"
 
@@ -73,12 +74,12 @@ void run_float_pool(const float_pool *p, int thread, int threads) {
     const share mine = share_of((int64_t)p->y.images * p->y.rows * blocks, thread, threads);
     for (int64_t i = mine.begin; i < mine.end; i++) {
         const int64_t line = i / blocks;
-        const int k = (int)(i % blocks) * 16, top = (int)(line % p->y.rows) * p->stride_rows - p->pad_rows;
+        const int k = (int)(i % blocks) * 16, row = (int)(line % p->y.rows);
         const __mmask16 which = first(p->y.channels - k);
         const uint8_t *image = p->x.data + line / p->y.rows * p->x.image;
         uint8_t *y = line_of(&p->y, line);
         for (int c = 0; c < p->y.columns; c++) {
-            const window w = inside(&p->x, top, c * p->stride_columns - p->pad_columns, p->height, p->width);
+            const window w = window_of(&p->of, &p->x, &p->y, row, c);
             __m512 v = pooled(p, image, w, k, which);
             const int count = p->divisor ? p->divisor : (w.r1 - w.r0) * (w.c1 - w.c0);
             if (!p->maximum) v = _mm512_mul_ps(v, _mm512_set1_ps(1.0f / (float)count));
@@ -116,5 +117,35 @@ void run_float_interleave(const float_interleave *p, int thread, int threads) {
                 _mm512_mask_storeu_ps(y + 8 * k, first(2 * left), _mm512_permutex2var_ps(v, low, w));
                 _mm512_mask_storeu_ps(y + 8 * k + 64, first(2 * left - 16), _mm512_permutex2var_ps(v, high, w));
             }
+    }
+}
+
+/* The variance in a second pass: a mean that is large beside it costs no digits. */
+ALWAYS void norm_of_pixel(const float_norm *p, const uint8_t *x, uint8_t *y) {
+    const int channels = p->y.channels;
+    __m512 sums = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int k = 0; k < channels; k += 16) sums = _mm512_add_ps(sums, got(x + 4 * k, first(channels - k)));
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sums) / (float)channels);
+    for (int k = 0; k < channels; k += 16) {
+        const __mmask16 which = first(channels - k);
+        const __m512 v = _mm512_maskz_sub_ps(which, got(x + 4 * k, which), mean);
+        squares = _mm512_fmadd_ps(v, v, squares);
+    }
+    const __m512 gain = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) / (float)channels + p->eps));
+    for (int k = 0; k < channels; k += 16) {
+        const __mmask16 which = first(channels - k);
+        const __m512 v = _mm512_mul_ps(_mm512_sub_ps(got(x + 4 * k, which), mean), gain);
+        const __m512 weight = _mm512_maskz_loadu_ps(which, p->weight + k);
+        const __m512 bias = _mm512_maskz_loadu_ps(which, p->bias + k);
+        _mm512_mask_storeu_ps(y + 4 * k, which, _mm512_fmadd_ps(v, weight, bias));
+    }
+}
+
+void run_float_norm(const float_norm *p, int thread, int threads) {
+    const share mine = share_of((int64_t)p->y.images * p->y.rows, thread, threads);
+    for (int64_t line = mine.begin; line < mine.end; line++) {
+        const uint8_t *x = line_of(&p->x, line);
+        uint8_t *y = line_of(&p->y, line);
+        for (int c = 0; c < p->y.columns; c++) norm_of_pixel(p, x + c * p->x.pixel, y + c * p->y.pixel);
     }
 }

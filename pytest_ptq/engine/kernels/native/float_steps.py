@@ -14,7 +14,7 @@ from torch import Tensor
 from pytest_ptq.engine.kernels.native import structures as c
 from pytest_ptq.engine.kernels.native.arena import View
 from pytest_ptq.engine.kernels.native.packing import LANES, pack_product, placed, taps_of
-from pytest_ptq.engine.kernels.native.steps import Geometry, Step, at
+from pytest_ptq.engine.kernels.native.steps import Geometry, Step, Windows, at
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,19 @@ def float_addition(a: View, b: View, y: View, ending: Ending) -> Step:
     )  # fmt: skip
 
 
-def float_pool(
-    x: View, y: View, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], maximum: bool,
-    divisor: int = 0,
-) -> Step:  # fmt: skip
+def float_pool(x: View, y: View, windows: Windows, maximum: bool, divisor: int = 0) -> Step:
     """Maximum or mean over windows; the mean is the sum through `divisor`, or through what lies in the image."""
-    numbers = (*kernel, *stride, *padding, int(maximum), divisor)
-    return Step("float_pool", [x], [y], lambda: (c.FloatPool(x.struct(), y.struct(), *numbers), []))
+    numbers = int(maximum), divisor
+    return Step("float_pool", [x], [y], lambda: (c.FloatPool(x.struct(), y.struct(), windows.struct(), *numbers), []))
+
+
+def float_norm(x: View, y: View, weight: Tensor, bias: Tensor, eps: float) -> Step:
+    """Every pixel to a mean of 0 and a variance of 1 over its channels, then times weight (C,), plus bias (C,)."""
+    weights, biases = (np.ascontiguousarray(t.numpy(), dtype=np.float32) for t in (weight, bias))
+    return Step(
+        "float_norm", [x], [y],
+        lambda: (c.FloatNorm(x.struct(), y.struct(), at(weights), at(biases), eps), [weights, biases]),
+    )  # fmt: skip
 
 
 def float_copy(x: View, y: View, ending: Ending) -> Step:

@@ -41,7 +41,7 @@ typedef struct {
 
 typedef struct {
     view x, y;
-    int32_t height, width, stride_rows, stride_columns, pad_rows, pad_columns;
+    windows of;
     int32_t maximum; /* or the mean */
     int32_t divisor; /* 0: the pixels of the image that lie in the window */
 } float_pool;
@@ -56,6 +56,13 @@ typedef struct {
     view a, b, y;
 } float_interleave;
 
+/* Every pixel less its mean, through its standard deviation, times weight, plus bias. */
+typedef struct {
+    view x, y;
+    const float *weight, *bias;
+    float eps;
+} float_norm;
+
 void run_float_product(const float_product *p, int thread, int threads);
 void run_float_depthwise(const float_depthwise *d, int thread, int threads);
 void run_float_input(const float_input *q, int thread, int threads);
@@ -64,5 +71,6 @@ void run_float_addition(const float_addition *a, int thread, int threads);
 void run_float_pool(const float_pool *p, int thread, int threads);
 void run_float_copy(const float_copy *c, int thread, int threads);
 void run_float_interleave(const float_interleave *p, int thread, int threads);
+void run_float_norm(const float_norm *p, int thread, int threads);
 
 #endif

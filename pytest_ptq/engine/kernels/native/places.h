@@ -29,11 +29,18 @@ typedef struct {
     int r0, r1, c0, c1;
 } window;
 
-/* What of a window lies inside the image. */
-static inline window inside(const view *x, int top, int left, int height, int width) {
-    window w = {top < 0 ? 0 : top, top + height, left < 0 ? 0 : left, left + width};
+/* What of the window of y's pixel lies inside the image: nothing, perhaps. */
+static inline window window_of(const windows *of, const view *x, const view *y, int row, int column) {
+    if (!of->stride_rows)
+        return (window){
+            row * x->rows / y->rows, ((row + 1) * x->rows + y->rows - 1) / y->rows, column * x->columns / y->columns,
+            ((column + 1) * x->columns + y->columns - 1) / y->columns};
+    const int top = row * of->stride_rows - of->pad_rows, left = column * of->stride_columns - of->pad_columns;
+    window w = {top < 0 ? 0 : top, top + of->height, left < 0 ? 0 : left, left + of->width};
     if (w.r1 > x->rows) w.r1 = x->rows;
     if (w.c1 > x->columns) w.c1 = x->columns;
+    if (w.r1 < w.r0) w.r1 = w.r0;
+    if (w.c1 < w.c0) w.c1 = w.c0;
     return w;
 }
 

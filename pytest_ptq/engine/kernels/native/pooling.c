@@ -7,9 +7,9 @@ void run_maximum(const maximum *m, int thread, int threads) {
     for (int64_t line = mine.begin; line < mine.end; line++) {
         const uint8_t *image = m->x.data + line / m->y.rows * m->x.image;
         uint8_t *y = line_of(&m->y, line);
-        const int top = (int)(line % m->y.rows) * m->stride_rows - m->pad_rows;
+        const int row = (int)(line % m->y.rows);
         for (int c = 0; c < m->y.columns; c++) {
-            const window w = inside(&m->x, top, c * m->stride_columns - m->pad_columns, m->height, m->width);
+            const window w = window_of(&m->of, &m->x, &m->y, row, c);
             for (int k = 0; k < m->y.channels; k += 64) {
                 const __mmask64 which = first_64(m->y.channels - k);
                 __m512i best = _mm512_setzero_si512();
@@ -40,9 +40,9 @@ void run_average(const average *a, int thread, int threads) {
     for (int64_t line = mine.begin; line < mine.end; line++) {
         const uint8_t *image = a->x.data + line / a->y.rows * a->x.image;
         uint8_t *y = line_of(&a->y, line);
-        const int top = (int)(line % a->y.rows) * a->stride_rows - a->pad_rows;
+        const int row = (int)(line % a->y.rows);
         for (int c = 0; c < a->y.columns; c++) {
-            const window w = inside(&a->x, top, c * a->stride_columns - a->pad_columns, a->height, a->width);
+            const window w = window_of(&a->of, &a->x, &a->y, row, c);
             const int count = (w.r1 - w.r0) * (w.c1 - w.c0);
             const float gain = a->gain / (float)(a->divisor ? a->divisor : count);
             const __m512 per_sum = _mm512_set1_ps(gain);
@@ -50,7 +50,9 @@ void run_average(const average *a, int thread, int threads) {
             for (int k = 0; k < a->y.channels; k += 16) {
                 const __mmask16 which = first(a->y.channels - k);
                 const __m512 sums = _mm512_cvtepi32_ps(sum_of(image, &a->x, w, k, which));
-                put(y + c * a->y.pixel + k, stored(_mm512_fmadd_ps(sums, per_sum, offset), lo, hi), which);
+                const __m512 mean = _mm512_fmadd_ps(sums, per_sum, offset);
+                if (a->real) _mm512_mask_storeu_ps(y + c * a->y.pixel + 4 * k, which, mean);
+                else put(y + c * a->y.pixel + k, stored(mean, lo, hi), which);
             }
         }
     }

@@ -16,6 +16,7 @@ static const runner RUN[] = {
     [FLOAT_INPUT] = (runner)run_float_input, [FLOAT_SCALING] = (runner)run_float_scaling,
     [FLOAT_ADDITION] = (runner)run_float_addition, [FLOAT_POOL] = (runner)run_float_pool,
     [FLOAT_COPY] = (runner)run_float_copy, [FLOAT_INTERLEAVE] = (runner)run_float_interleave,
+    [DEQUANTIZE] = (runner)run_dequantize, [FLOAT_NORM] = (runner)run_float_norm,
 };
 
 static double seconds(void) {

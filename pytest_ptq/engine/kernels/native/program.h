@@ -8,15 +8,17 @@
 
 #include <stdint.h>
 
-enum activation { IDENTITY, HARDSWISH, SILU, SIGMOID };
+enum activation { IDENTITY, HARDSWISH, SILU, SIGMOID, TANH, LEAKY_RELU, GELU, GELU_TANH };
 
 /* How a sum becomes a stored integer: y = activation(scale * sum + bias) * per_step + zero, rounded half to even and cut
-   to lo..hi. Without an activation scale and bias are in steps, and hold per_step and zero. */
+   to lo..hi. Without an activation scale and bias are in steps, and hold per_step and zero. A real number is not
+   rounded, and cut to floor..ceiling. */
 typedef struct {
     const float *scale, *bias; /* one a channel, padded to whole vectors */
     const uint8_t *hi;         /* likewise */
     float per_step, zero;
     int32_t activation, lo;
+    float floor, ceiling;
 } rounding;
 
 /* A view of a buffer: `rows` x `columns` pixels of `images`, `channels` bytes of each. */
@@ -30,7 +32,7 @@ typedef struct {
 typedef struct {
     view x, y;             /* x: at the first output's first tap, with `row` and `pixel` a stride apart */
     view residual;         /* of y's shape; data is null where there is none */
-    float residual_gain;   /* of a residual's integer, in steps */
+    float residual_gain;   /* of a residual's integer, in steps or, where y is float32, real */
     const int8_t *weight;  /* groups, blocks, taps, steps, vectors x 16 channels, 4 inputs */
     const int32_t *start;  /* what sums begin with: - zero point of x times the sum of the weights; groups, padded */
     const int64_t *taps;   /* offset of each tap */
@@ -46,16 +48,23 @@ typedef struct {
     const int32_t *start; /* as above, in the order of the vectors */
     int64_t row, column;  /* distance of two taps */
     int32_t height, width;
-    rounding to; /* scale and bias in the order of the vectors */
+    int32_t real; /* y is float32 */
+    rounding to;  /* scale and bias in the order of the vectors */
 } depthwise;
 
 typedef struct {
-    const float *x; /* NCHW float32 */
+    const float *x; /* float32 of any strides, which are in numbers */
     int64_t image, channel, row, column;
     view y;
     float per_step, zero;
     int32_t hi;
 } quantize;
+
+/* y = scale * (x - zero), float32. */
+typedef struct {
+    view x, y;
+    float scale, zero;
+} dequantize;
 
 /* y = gain * x * (factor - factor_zero) and so on: one factor for each image and channel. */
 typedef struct {
@@ -77,17 +86,23 @@ typedef struct {
     int32_t hi;
 } mean;
 
+/* What is pooled: windows that begin a stride apart or, with strides of 0, as many as y has pixels, which share x. */
+typedef struct {
+    int32_t height, width, stride_rows, stride_columns, pad_rows, pad_columns;
+} windows;
+
 typedef struct {
     view x, y;
-    int32_t height, width, stride_rows, stride_columns, pad_rows, pad_columns;
+    windows of;
 } maximum;
 
 /* Mean over windows; what lies beyond the edges adds nothing. */
 typedef struct {
     view x, y;
-    int32_t height, width, stride_rows, stride_columns, pad_rows, pad_columns;
+    windows of;
     float gain, x_zero, zero;
     int32_t divisor; /* 0: the pixels of the image that lie in the window */
+    int32_t real;    /* y is float32 */
     int32_t hi;
 } average;
 
@@ -111,7 +126,7 @@ typedef struct {
 enum kind {
     PRODUCT, DEPTHWISE, QUANTIZE, SCALING, ADDITION, MEAN, MAXIMUM, AVERAGE, COPY, INTERLEAVE, BORDER,
     FLOAT_PRODUCT, FLOAT_DEPTHWISE, FLOAT_INPUT, FLOAT_SCALING, FLOAT_ADDITION, FLOAT_POOL, FLOAT_COPY,
-    FLOAT_INTERLEAVE
+    FLOAT_INTERLEAVE, DEQUANTIZE, FLOAT_NORM
 };
 
 typedef struct {
@@ -136,6 +151,7 @@ static inline uint8_t *line_of(const view *v, int64_t line) {
 void run_product(const product *p, int thread, int threads);
 void run_depthwise(const depthwise *d, int thread, int threads);
 void run_quantize(const quantize *q, int thread, int threads);
+void run_dequantize(const dequantize *d, int thread, int threads);
 void run_scaling(const scaling *s, int thread, int threads);
 void run_addition(const addition *a, int thread, int threads);
 void run_mean(const mean *m, int thread, int threads);

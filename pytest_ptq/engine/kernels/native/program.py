@@ -37,7 +37,7 @@ class Program:
         self.y, self.memory = y, place([step.buffers for step in all_steps])
         made = [step.make() for step in all_steps]
         self._kept = made  # structures, and the arrays that they point to
-        (self._input,) = [s for s, _ in made if isinstance(s, INPUTS)]
+        (self._input,) = [s for s, _ in made if isinstance(s, INPUTS) and s.x is None]
         self._steps = (structures.StepStruct * len(made))(
             *(
                 structures.StepStruct(structures.KINDS.index(step.kind), ctypes.addressof(struct))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ctypes import Structure
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ class Rounding:
         scale, bias: float32 (K,): sums -> real numbers.
         out: of the integers; None leaves real numbers.
         activation: of `structures.ACTIVATIONS`.
-        bounds: lowest and highest integer, the latter for all or for each channel (K,).
+        lo, hi: lowest and highest integer, the latter for all or for each channel (K,).
+        floor, ceiling: lowest and highest real number.
     """
 
     scale: Tensor
@@ -58,10 +60,14 @@ class Rounding:
     activation: str = "none"
     lo: int = 0
     hi: Any = 255
+    floor: float = -inf
+    ceiling: float = inf
 
 
 @dataclass(frozen=True)
 class Geometry:
+    """Of a convolution. padding: rows above the image and columns left of it where the first window begins."""
+
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -72,7 +78,7 @@ def product(
     x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry, to: Rounding,
     residual: tuple[View, QParams] | None = None,
 ) -> Step:  # fmt: skip
-    """Convolution of int8 (K, C / groups, R, S) with a view whose border is as wide as the padding.
+    """Convolution of int8 (K, C / groups, R, S) with a view whose border is as wide as what is read beyond the edges.
 
     A matrix product is one of images of one pixel. `y`: integers, or float32 where `to` has no scale.
     """
@@ -85,7 +91,7 @@ def product(
         struct = c.Product(
             x.struct(*geometry.padding, geometry.stride), y.struct(),
             residual[0].struct() if residual else c.ViewStruct(),
-            residual[1].scale / to.out.scale if residual and to.out else 0.0,
+            residual[1].scale / (to.out.scale if to.out else 1.0) if residual else 0.0,
             at(packed.weight), at(packed.start), at(taps.offsets), len(taps.offsets), taps.steps, geometry.groups,
             weight.shape[1], packed.blocks, packed.vectors, int(to.out is None), rounding,
         )  # fmt: skip
@@ -95,7 +101,7 @@ def product(
 
 
 def depthwise(x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry, to: Rounding) -> Step:
-    """Convolution of every channel by itself: int8 (C, 1, R, S)."""
+    """Convolution of every channel by itself: int8 (C, 1, R, S). `y`: integers or float32, as for `product`."""
 
     def make() -> tuple[Structure, Sequence[Any]]:
         packed: Packed = pack_depthwise(weight, x_q.zero_point)
@@ -103,7 +109,8 @@ def depthwise(x: View, y: View, weight: Tensor, x_q: QParams, geometry: Geometry
         b = x.buffer
         struct = c.Depthwise(
             x.struct(*geometry.padding, geometry.stride), y.struct(), at(packed.weight), at(packed.start),
-            geometry.dilation[0] * b.row_bytes, geometry.dilation[1] * b.pixel_bytes, *weight.shape[2:], rounding,
+            geometry.dilation[0] * b.row_bytes, geometry.dilation[1] * b.pixel_bytes, *weight.shape[2:],
+            int(to.out is None), rounding,
         )  # fmt: skip
         return struct, [packed.weight, packed.start, *kept]
 
@@ -117,12 +124,13 @@ def _rounding(to: Rounding, packed: Packed, residual: tuple[View, QParams] | Non
         per_step, zero = 1.0 / to.out.scale, float(to.out.zero_point)
         if to.activation == "none":
             scale, bias = scale * per_step, bias * per_step + zero
-        if residual is not None:
-            bias = bias - residual[1].zero_point * (residual[1].scale / to.out.scale)
+    if residual is not None:
+        bias = bias - residual[1].zero_point * residual[1].scale * per_step
     hi = np.broadcast_to(np.asarray(to.hi, dtype=np.uint8), (len(scale),))
     arrays = [placed(a, packed.order) for a in (scale.astype(np.float32), bias.astype(np.float32))]
     arrays.append(placed(hi, packed.stored))
-    struct = c.Rounding(*map(at, arrays), per_step, zero, c.ACTIVATIONS.index(to.activation), to.lo)
+    numbers = (per_step, zero, c.ACTIVATIONS.index(to.activation), to.lo, to.floor, to.ceiling)
+    struct = c.Rounding(*map(at, arrays), *numbers)
     return struct, arrays
 
 
@@ -134,6 +142,23 @@ def quantize(y: View, q: QParams, shift: float) -> Step:
         return c.QuantizeStruct(None, 0, 0, 0, 0, y.struct(), *numbers), []
 
     return Step("quantize", [], [y], make)
+
+
+def quantize_view(x: View, y: View, q: QParams, shift: float) -> Step:
+    """float32 that lies in memory -> integers."""
+
+    def make() -> tuple[Structure, Sequence[Any]]:
+        v, numbers = x.struct(), (1.0 / q.scale, q.zero_point + shift, q.quant_max)
+        unit = x.buffer.unit
+        strides = v.image // unit, 1, v.row // unit, v.pixel // unit
+        return c.QuantizeStruct(v.data, *strides, y.struct(), *numbers), []
+
+    return Step("quantize", [x], [y], make)
+
+
+def dequantize(x: View, y: View, q: QParams) -> Step:
+    """Integers -> float32."""
+    return Step("dequantize", [x], [y], lambda: (c.DequantizeStruct(x.struct(), y.struct(), q.scale, q.zero_point), []))
 
 
 def scaling(x: View, x_q: QParams, factor: View, factor_q: QParams, y: View, out: QParams) -> Step:
@@ -160,28 +185,34 @@ def mean(x: View, x_q: QParams, y: View, out: QParams | None) -> Step:
     return Step("mean", [x], [y], lambda: (c.Mean(x.struct(), y.struct(), *numbers), []))
 
 
-def maximum(x: View, y: View, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Step:
+@dataclass(frozen=True)
+class Windows:
+    """What is pooled. A stride of (0, 0): as many windows as the result has pixels, which share the image."""
+
+    kernel: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[int] = (0, 0)
+
+    def struct(self) -> c.Windows:
+        return c.Windows(*self.kernel, *self.stride, *self.padding)
+
+
+SHARED = Windows((0, 0), (0, 0))
+
+
+def maximum(x: View, y: View, windows: Windows) -> Step:
     """Maximum over windows; what lies beyond the edges never wins."""
-    numbers = (*kernel, *stride, *padding)
-    return Step("maximum", [x], [y], lambda: (c.Maximum(x.struct(), y.struct(), *numbers), []))
+    return Step("maximum", [x], [y], lambda: (c.Maximum(x.struct(), y.struct(), windows.struct()), []))
 
 
-def average(
-    x: View, x_q: QParams, y: View, out: QParams, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    divisor: int,
-) -> Step:  # fmt: skip
-    """Mean over windows: sums through `divisor`, or where that is 0 through what of the image lies in the window."""
-    numbers = (
-        *kernel,
-        *stride,
-        *padding,
-        x_q.scale / out.scale,
-        x_q.zero_point,
-        out.zero_point,
-        divisor,
-        out.quant_max,
-    )
-    return Step("average", [x], [y], lambda: (c.Average(x.struct(), y.struct(), *numbers), []))
+def average(x: View, x_q: QParams, y: View, out: QParams | None, windows: Windows, divisor: int = 0) -> Step:
+    """Mean over windows: sums through `divisor`, or where that is 0 through what of the image lies in the window.
+
+    Integers, or float32 without a scale.
+    """
+    scale, zero_point, hi = (out.scale, out.zero_point, out.quant_max) if out else (1.0, 0, 255)
+    numbers = (x_q.scale / scale, x_q.zero_point, zero_point, divisor, int(out is None), hi)
+    return Step("average", [x], [y], lambda: (c.Average(x.struct(), y.struct(), windows.struct(), *numbers), []))
 
 
 def copy(x: View, y: View, table: Tensor | None = None) -> Step:

@@ -8,10 +8,10 @@ from typing import ClassVar
 KINDS = (
     "product", "depthwise", "quantize", "scaling", "addition", "mean", "maximum", "average", "copy", "interleave",
     "border", "float_product", "float_depthwise", "float_input", "float_scaling", "float_addition", "float_pool",
-    "float_copy", "float_interleave",
+    "float_copy", "float_interleave", "dequantize", "float_norm",
 )  # fmt: skip
 """In the order of `enum kind`."""
-ACTIVATIONS = ("none", "hardswish", "silu", "sigmoid")
+ACTIVATIONS = ("none", "hardswish", "silu", "sigmoid", "tanh", "leaky_relu", "gelu", "gelu_tanh")
 """In the order of `enum activation`."""
 
 
@@ -22,6 +22,7 @@ def _fields(kind: type, names: str) -> list[tuple[str, type]]:
 class Rounding(Structure):
     _fields_: ClassVar = [
         *_fields(c_void_p, "scale bias hi"), *_fields(c_float, "per_step zero"), *_fields(c_int32, "activation lo"),
+        *_fields(c_float, "floor ceiling"),
     ]  # fmt: skip
 
 
@@ -41,7 +42,7 @@ class Product(Structure):
 class Depthwise(Structure):
     _fields_: ClassVar = [
         *_fields(ViewStruct, "x y"), *_fields(c_void_p, "weight start"), *_fields(c_int64, "row column"),
-        *_fields(c_int32, "height width"), ("to", Rounding),
+        *_fields(c_int32, "height width real"), ("to", Rounding),
     ]  # fmt: skip
 
 
@@ -50,6 +51,10 @@ class QuantizeStruct(Structure):
         ("x", c_void_p), *_fields(c_int64, "image channel row column"), ("y", ViewStruct),
         *_fields(c_float, "per_step zero"), ("hi", c_int32),
     ]  # fmt: skip
+
+
+class DequantizeStruct(Structure):
+    _fields_: ClassVar = [*_fields(ViewStruct, "x y"), *_fields(c_float, "scale zero")]
 
 
 class Scaling(Structure):
@@ -70,18 +75,18 @@ class Mean(Structure):
     ]  # fmt: skip
 
 
+class Windows(Structure):
+    _fields_: ClassVar = _fields(c_int32, "height width stride_rows stride_columns pad_rows pad_columns")
+
+
 class Maximum(Structure):
-    _fields_: ClassVar = [
-        *_fields(ViewStruct, "x y"),
-        *_fields(c_int32, "height width stride_rows stride_columns pad_rows pad_columns"),
-    ]  # fmt: skip
+    _fields_: ClassVar = [*_fields(ViewStruct, "x y"), ("of", Windows)]
 
 
 class Average(Structure):
     _fields_: ClassVar = [
-        *_fields(ViewStruct, "x y"),
-        *_fields(c_int32, "height width stride_rows stride_columns pad_rows pad_columns"),
-        *_fields(c_float, "gain x_zero zero"), *_fields(c_int32, "divisor hi"),
+        *_fields(ViewStruct, "x y"), ("of", Windows), *_fields(c_float, "gain x_zero zero"),
+        *_fields(c_int32, "divisor real hi"),
     ]  # fmt: skip
 
 
@@ -124,10 +129,7 @@ class FloatAddition(Structure):
 
 
 class FloatPool(Structure):
-    _fields_: ClassVar = [
-        *_fields(ViewStruct, "x y"),
-        *_fields(c_int32, "height width stride_rows stride_columns pad_rows pad_columns maximum divisor"),
-    ]  # fmt: skip
+    _fields_: ClassVar = [*_fields(ViewStruct, "x y"), ("of", Windows), *_fields(c_int32, "maximum divisor")]
 
 
 class FloatCopy(Structure):
@@ -136,6 +138,10 @@ class FloatCopy(Structure):
 
 class FloatInterleave(Structure):
     _fields_: ClassVar = _fields(ViewStruct, "a b y")
+
+
+class FloatNorm(Structure):
+    _fields_: ClassVar = [*_fields(ViewStruct, "x y"), *_fields(c_void_p, "weight bias"), ("eps", c_float)]
 
 
 class StepStruct(Structure):

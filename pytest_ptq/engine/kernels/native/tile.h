@@ -23,14 +23,14 @@ ALWAYS void PUT(
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; i++) {
             __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i][v]), scale, bias);
-            if (p->real) {
-                y = activate(y, activation);
-                _mm512_mask_storeu_ps(p->y.data + at[i].y + 4 * whole + 64 * v, which, y);
-                continue;
-            }
             if (adds) {
                 const __m128i other = loaded(p->residual.data + at[i].residual + whole + 16 * v, which);
                 y = _mm512_fmadd_ps(widened(other), gain, y);
+            }
+            if (p->real) {
+                y = bounded(activate(y, activation), &p->to);
+                _mm512_mask_storeu_ps(p->y.data + at[i].y + 4 * whole + 64 * v, which, y);
+                continue;
             }
             y = finished(y, activation, per_step, zero);
             put(p->y.data + at[i].y + whole + 16 * v, stored(y, lo, hi), which);
