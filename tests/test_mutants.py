@@ -15,7 +15,7 @@ import torchvision  # noqa: F401  (met first in an inner run, it would be forgot
 from torch import Tensor
 
 from pytest_ptq.engine import kernels, observers
-from pytest_ptq.engine.modules import build
+from pytest_ptq.engine.modules import shared
 from pytest_ptq.engine.observers import Statistics
 
 SUITE = """
@@ -50,8 +50,8 @@ def judged(pytester: pytest.Pytester) -> Callable[[], pytest.RunResult]:
 
 def _shuffle_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each channel's weights are stored by its neighbour's scale."""
-    real = build.quantize_weight
-    monkeypatch.setattr(build, "quantize_weight", lambda weight, scales: real(weight, scales.roll(1)))
+    real = shared.quantize_weight
+    monkeypatch.setattr(shared, "quantize_weight", lambda weight, scales: real(weight, scales.roll(1)))
 
 
 def _halve_ranges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,12 +52,14 @@ def convert(fused: FusedModule, plan: QuantPlan, calibration: Calibration, qconf
     by_name = {node.name: node for node in converted.graph.nodes}
     if plan.clips_weights:
         _clip_weights(converted, plan, by_name, qparams)
+    names = {node: name for name, node in by_name.items()}
     stored = {name: qparams[source] for name, source in plan.sources.items()}
     converted.stored = {by_name[name].meta["layer"]: q for name, q in stored.items()}
     for name, decision in plan.nodes.items():
         op = find_op(converted, by_name[name])
         if decision.int8 and op is not None and op.lower is not None:
-            by_name[name] = _lower(converted, by_name[name], op, plan, stored, by_name)
+            new = _lower(converted, by_name[name], op, plan, stored, names)
+            by_name[name], names[new] = new, name
     _place_boundaries(converted, plan, stored, by_name)
     align(converted, calibration.shifts(plan))
     mark_overwrites(converted)
@@ -85,11 +87,10 @@ def _lower(
     op: Op,
     plan: QuantPlan,
     stored: dict[str, QParams],
-    by_name: dict[str, fx.Node],
+    names: Mapping[fx.Node, str],
 ) -> fx.Node:
     """Put the int8 layer of one node in its place, at the path of the layer it comes from."""
     assert op.lower is not None
-    names = {new: name for name, new in by_name.items()}
     reads = tensor_inputs(node)
     out = stored[names[node]] if plan.nodes[names[node]].output == "uint8" else None
     call = replace(describe_call(converted, node, op, plan.per_channel), reduce_range=plan.reduce_range)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pytest_ptq.engine.affine import QParams, quantize_weight, weight_scales
+from pytest_ptq.engine.affine import QParams
 from pytest_ptq.engine.blocks import Conv1dBlock, Conv3dBlock, ConvBlock, FlatNormBlock, LinearBlock
+from pytest_ptq.engine.modules.shared import quantized_weight
 from pytest_ptq.engine.modules.volumes import QuantizedConv3d
 from pytest_ptq.engine.modules.weighted import QuantizedConv1d, QuantizedConv2d, QuantizedFlatNorm, QuantizedLinear
 
@@ -21,16 +22,16 @@ def quantized_conv(
 ) -> nn.Module:
     """The int8 layer of a ConvBlock or Conv3dBlock. reads: its input's, then its residual's."""
     assert isinstance(layer, (ConvBlock, Conv3dBlock))
-    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
+    weight, scales = quantized_weight(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
     if isinstance(layer, Conv3dBlock):
         return QuantizedConv3d(
-            quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
+            weight, scales, layer.bias, layer.activation, reads[0], out,
             layer.stride, layer.padding, layer.dilation, layer.groups,
         )  # fmt: skip
     kinds = {Conv1dBlock: QuantizedConv1d, FlatNormBlock: QuantizedFlatNorm}
     kind = kinds.get(type(layer), QuantizedConv2d)
     return kind(
-        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out,
+        weight, scales, layer.bias, layer.activation, reads[0], out,
         layer.stride, layer.padding, layer.dilation, layer.groups, reads[1] if len(reads) > 1 else None,
         layer.ceilings,
     )  # fmt: skip
@@ -45,7 +46,5 @@ def quantized_linear(
 ) -> nn.Module:
     """The int8 layer of a LinearBlock."""
     assert isinstance(layer, LinearBlock)
-    scales = weight_scales(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
-    return QuantizedLinear(
-        quantize_weight(layer.weight, scales), scales, layer.bias, layer.activation, reads[0], out, layer.ceilings
-    )
+    weight, scales = quantized_weight(layer.weight, per_channel, reads[0].quant_max if reduce_range else None)
+    return QuantizedLinear(weight, scales, layer.bias, layer.activation, reads[0], out, layer.ceilings)
