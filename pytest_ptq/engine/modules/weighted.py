@@ -220,13 +220,15 @@ class QuantizedLinear(QuantizedWeighted):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._packed = kernels.pack_linear(self.weight)
+        weight = self.weight
+        self._packed = kernels.PackedFor(lambda shape: kernels.pack_linear(weight))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._bounded(self._run(x.contiguous(), self._out))
 
     def _run(self, x: Tensor, out: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
-        return kernels.linear(x, self._packed, self._call, self._bias, out)
+        packed = self._packed(self.weight)  # at the first call; one layout serves every size of x
+        return kernels.linear(x, packed, self._call, self._bias, out)
 
     def extra_repr(self) -> str:
         k, c = self.weight.shape
