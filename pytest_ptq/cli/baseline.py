@@ -16,9 +16,11 @@ from pytest_ptq.cli.suites import complete_suite
 from pytest_ptq.errors import UsageError
 from pytest_ptq.metrics import METRICS, Direction, Metric
 from pytest_ptq.report.printable import printable
+from pytest_ptq.speeds import speed_text
 from pytest_ptq.store.baseline_format import COMMENT
 from pytest_ptq.store.baselines import Baselines, baseline_path, shown
 from pytest_ptq.store.diff import changes
+from pytest_ptq.store.entries import each_speed
 from pytest_ptq.store.provenance import Provenance, named_versions
 from pytest_ptq.store.record import QConfigRecord, RunRecord
 from pytest_ptq.store.update import update_file
@@ -88,7 +90,12 @@ def _rows(found: Baselines) -> Iterator[dict[str, Any]]:
                     "limit": limits.get(qconfig, {}).get(key),
                     "tolerance": entry.get("tolerances", {}).get(key),
                     "xfail": xfails.get(qconfig, {}).get(key),
-                    "recorded": [{"machine": m, **known[key]} for m, known in values.items() if key in known],
+                    "recorded": [
+                        {"machine": machine, **one}
+                        for machine, known in values.items()
+                        if key in known
+                        for one in each_speed(known[key])
+                    ],
                 }
 
 
@@ -100,9 +107,11 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     names = (row["data"], row["qconfig"], key, limit)
     if not row["recorded"]:
         yield (*names, None, None, None, None)
+    several = len(row["recorded"]) > len({found["machine"] for found in row["recorded"]})
     for found in row["recorded"]:
         value = interval(metric, found["value"], found.get("low"), found.get("high"))
-        yield (*names, found["machine"], value, found.get("date"), commit(found.get("commit")))
+        speed = f", {speed_text(found)}" if several and speed_text(found) else ""
+        yield (*names, f"{found['machine']}{speed}", value, found.get("date"), commit(found.get("commit")))
         names = ("", "", "", "")
 
 

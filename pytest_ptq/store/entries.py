@@ -36,9 +36,14 @@ def to_entry(measurement: Measurement, provenance: Provenance | None) -> dict[st
     return entry
 
 
+def each_speed(entry: Entry) -> list[dict[str, Any]]:
+    """The entry by itself, and those at other speeds."""
+    return [{key: value for key, value in entry.items() if key != OTHER_SPEEDS}, *entry.get(OTHER_SPEEDS, ())]
+
+
 def to_measurements(metric: Metric, entry: Entry) -> tuple[Measurement, ...]:
     """What was recorded, with its provenance in `details`: the first one, and those at other speeds."""
-    return tuple(_measurement(metric, one) for one in (entry, *entry.get(OTHER_SPEEDS, ())))
+    return tuple(_measurement(metric, one) for one in each_speed(entry))
 
 
 def nearest(records: Sequence[Measurement], like: Measurement | None) -> Measurement | None:

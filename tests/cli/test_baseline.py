@@ -54,6 +54,24 @@ def test_show_tells_limits_and_records(ask):
     assert any("miou_percent" in row for row in rows)
 
 
+def test_show_tells_what_several_speeds_recorded(file, ask):
+    found = Baselines.read(file, metrics=(*m.METRICS, "miou_percent"))
+    for value, exchange in ((0.29, 11.7), (0.34, 4.3)):
+        ratio = Measurement(m.LATENCY_RATIO, value, details={m.PROBE: 80.0, m.EXCHANGE: exchange})
+        found = found.with_recorded("embedded", KEY, "x86", [ratio], missing=True)
+    found.write()
+    said = ask("baseline", "show", "net").out
+    assert f"{KEY}, plain Python 80 us, core to core 11.7 us  0.290" in said
+    assert f"{KEY}, plain Python 80 us, core to core 4.3 us   0.340" in said
+    (row,) = (
+        row for row in ask("baseline", "show", "net", "--json").json["values"] if row["metric"] == "latency_ratio"
+    )
+    assert [(one["machine"], one["value"], "other_speeds" in one) for one in row["recorded"]] == [
+        (KEY, 0.29, False),
+        (KEY, 0.34, False),
+    ]
+
+
 @pytest.mark.usefixtures("file")
 def test_show_as_json(ask):
     found = ask("baseline", "show", "net", "--json").json
