@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_ptq.errors import DataError, MeasurementError
 from pytest_ptq.heap import kept_heap
 from pytest_ptq.measure.paired import PairedCounts, mcnemar_exact, newcombe, resolvable_drop, wilson
+from pytest_ptq.measure.rows import Rows
 from pytest_ptq.metrics import (
     ACCURACY_DROP,
     FLIPS,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 SQNR_CAP_DB = 200.0
 """What identical logits count as. float32 carries 24 bits, so no real difference can measure above about 150 dB."""
 
-PIECES = 64
-"""Batches whose logits are kept one by one."""
 ROWS = 4096
 """Images at a time wherever something as large as their logits is made in passing: 1,000 classes of 50,000 images in
 float64 would be 400 MB for each."""
@@ -51,23 +50,22 @@ def collect_logits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -
     """
     import torch
 
-    kept: list[Tensor] = []
-    truth: list[Tensor] = []
-    with torch.inference_mode(), kept_heap():
-        for number, batch in enumerate(batches):
-            place = f"evaluation batch {number}"
-            images, labels = _pair(batch, place)
-            logits = _forward(model, images, place)
-            _check_logits(logits, len(images), kept[0].shape[1] if kept else None, place)
-            _check_labels(labels, len(logits), logits.shape[1], place)
-            kept.append(logits.to("cpu", torch.float32))
-            truth.append(labels.to("cpu", torch.int64))
-            if len(kept) > PIECES:
-                # Small tensors that stay between large ones that go would keep the heap in pieces.
-                kept, truth = [torch.cat(kept)], [torch.cat(truth)]
-    if not sum(len(labels) for labels in truth):
-        raise DataError("there are no images to evaluate", remedy="Check the evaluation data: its loader is empty.")
-    return torch.cat(kept), torch.cat(truth)
+    kept, truth = Rows(), Rows()
+    classes: int | None = None
+    with kept_heap():
+        with torch.inference_mode():
+            for number, batch in enumerate(batches):
+                place = f"evaluation batch {number}"
+                images, labels = _pair(batch, place)
+                logits = _forward(model, images, place)
+                _check_logits(logits, len(images), classes, place)
+                classes = logits.shape[1]
+                _check_labels(labels, len(logits), classes, place)
+                kept.add(logits.to(torch.float32))
+                truth.add(labels.to(torch.int64))
+        if not len(truth):
+            raise DataError("there are no images to evaluate", remedy="Check the evaluation data: its loader is empty.")
+        return kept.take(), truth.take()
 
 
 def _pair(batch: object, place: str) -> tuple[Tensor, Tensor]:

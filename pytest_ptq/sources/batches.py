@@ -6,7 +6,7 @@ images that calibration has not seen. Both are checked while the batches go by, 
 
 from __future__ import annotations
 
-import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_ptq.errors import DataError, UsageError
 from pytest_ptq.sources.disjoint import APART, check_disjoint, name_of, stand
 from pytest_ptq.sources.image_files import FileImages
+from pytest_ptq.sources.seen_images import SIZE, SeenImages, digests_of, each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ class LoadedBatches:
 
 
 class _Replayed:
-    """A loader and what it gave the first time: one tuple of image hashes a batch."""
+    """A loader and what it gave the first time."""
 
     def __init__(self, loader: Loader, place: str):
         if isinstance(loader, Iterator):
@@ -85,10 +86,8 @@ class _Replayed:
         if not callable(loader) and not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
             raise DataError(f"a {type(loader).__name__} gives no batches", place=place, remedy=RELOADABLE)
         self.loader, self.place = loader, place
-        self.seen: list[tuple[str, ...]] = []
-        self.positions: dict[str, tuple[int, int]] = {}
-        """Batch and place in it of each image, where it was first met."""
-        self.labels: list[list[int] | None] = []
+        self.seen = SeenImages()
+        self.labels: list[array[int] | None] = []
         """Of each batch, where it is a pair of input and integer labels (N,)."""
 
     def open(self) -> Iterable[Any]:
@@ -99,13 +98,11 @@ class _Replayed:
             raise DataError(f"the callable returns a {type(opened).__name__}", place=self.place, remedy=RELOADABLE)
         return opened  # type: ignore[no-any-return]
 
-    def remember(self, index: int, hashes: tuple[str, ...], item: Any) -> None:
-        if index == len(self.seen):
-            self.seen.append(hashes)
-            self.labels.append(_classes(item, len(hashes)))
-            for place, fingerprint in enumerate(hashes):
-                self.positions.setdefault(fingerprint, (index, place))
-        elif self.seen[index] != hashes:
+    def remember(self, index: int, digests: bytes, item: Any) -> None:
+        if index == len(self.seen.batches):
+            self.seen.add(digests)
+            self.labels.append(_classes(item, len(digests) // SIZE))
+        elif self.seen.batches[index] != digests:
             raise DataError(
                 "the loader gives other images than the first time",
                 place=f"{self.place} batch {index}",
@@ -113,11 +110,12 @@ class _Replayed:
             )
 
     def finish(self, count: int) -> None:
-        if not self.seen:
+        first = len(self.seen.batches)
+        if not first:
             raise DataError("the loader gives no batches", place=self.place, remedy="Check its folder or filter.")
-        if count < len(self.seen):
+        if count < first:
             raise DataError(
-                f"the loader gave {len(self.seen)} batches the first time and {count} now",
+                f"the loader gave {first} batches the first time and {count} now",
                 place=self.place,
                 remedy=RELOADABLE,
             )
@@ -134,28 +132,29 @@ class _View:
         batches = enumerate(self._own.open())
         for index, item in batches:
             place = f"{self._own.place} batch {index}"
-            hashes = _hash_images(_input_only(item, place))
-            self._own.remember(index, hashes, item)
-            if any(fingerprint in self._other.positions for fingerprint in hashes):
-                self._refuse_shared(index, hashes, batches)
+            digests = digests_of(_input_only(item, place))
+            self._own.remember(index, digests, item)
+            if any(self._other.seen.find(digests)):
+                self._refuse_shared(index, digests, batches)
             yield self._unpack(item, place)
             count = index + 1
         self._own.finish(count)
 
-    def _refuse_shared(self, index: int, hashes: tuple[str, ...], rest: Iterable[tuple[int, Any]]) -> None:
+    def _refuse_shared(self, index: int, digests: bytes, rest: Iterable[tuple[int, Any]]) -> None:
         """Read on to the end, without a model, so that the message tells how many images are shared."""
-        theirs = self._other.positions
-        first = next(place for place, fingerprint in enumerate(hashes) if fingerprint in theirs)
-        shared = {fingerprint for fingerprint in hashes if fingerprint in theirs}
+        theirs = self._other.seen
+        first, (batch, image) = next((place, at) for place, at in enumerate(theirs.find(digests)) if at)
+        shared = self._shared(digests)
         for number, item in rest:
-            found = _hash_images(_input_only(item, f"{self._own.place} batch {number}"))
-            shared.update(fingerprint for fingerprint in found if fingerprint in theirs)
-        batch, image = theirs[hashes[first]]
+            shared |= self._shared(digests_of(_input_only(item, f"{self._own.place} batch {number}")))
         raise DataError(
             f"{stand(len(shared))} also in {self._other.place}; the first is image {image} of its batch {batch}",
             place=f"{self._own.place} batch {index}, image {first}",
             remedy=APART,
         )
+
+    def _shared(self, digests: bytes) -> set[bytes]:
+        return {digest for digest, at in zip(each(digests), self._other.seen.find(digests), strict=True) if at}
 
 
 class _SizedView(_View):
@@ -205,13 +204,13 @@ def _pair(item: Any, place: str) -> tuple[Tensor, Any]:
     return _tensor(item[0], "the input", place), item[1]
 
 
-def _classes(item: Any, images: int) -> list[int] | None:
+def _classes(item: Any, images: int) -> array[int] | None:
     import torch
 
     labels = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
     if not isinstance(labels, torch.Tensor) or labels.shape != (images,) or labels.dtype.is_floating_point:
         return None
-    return [int(label) for label in labels]
+    return array("q", labels.tolist())
 
 
 def _tensor(value: Any, what: str, place: str) -> Tensor:
@@ -222,14 +221,7 @@ def _tensor(value: Any, what: str, place: str) -> Tensor:
     return value
 
 
-def _hash_images(batch: Tensor) -> tuple[str, ...]:
-    import torch
-
-    # As bytes, because numpy knows no bfloat16.
-    rows = batch.detach().cpu().contiguous().reshape(batch.shape[0] if batch.ndim else 1, -1)
-    return tuple(hashlib.sha256(row.view(torch.uint8).numpy().tobytes()).hexdigest() for row in rows)
-
-
 def _hashes(replayed: _Replayed) -> Iterator[str]:
     for index, item in enumerate(replayed.open()):
-        yield from _hash_images(_input_only(item, f"{replayed.place} batch {index}"))
+        digests = digests_of(_input_only(item, f"{replayed.place} batch {index}"))
+        yield from (digest.hex() for digest in each(digests))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pytest_ptq.errors import DataError, MeasurementError
-from pytest_ptq.measure import accuracy
+from pytest_ptq.measure import accuracy, rows
 from pytest_ptq.measure.accuracy import SQNR_CAP_DB, collect_logits, compare
 from pytest_ptq.measure.paired import wilson
 
@@ -201,7 +201,7 @@ def test_logits_by_parts_are_the_logits(monkeypatch):
 
 
 def test_many_small_batches_come_back_in_order(monkeypatch):
-    monkeypatch.setattr(accuracy, "PIECES", 3)
+    monkeypatch.setattr(rows, "BLOCK", 3)
     x, labels = torch.arange(33.0).view(11, 3), torch.arange(11) % 3
     pairs = list(zip(x.split(1), labels.split(1), strict=True))
     logits, truth = collect_logits(nn.Identity(), pairs)
