@@ -57,12 +57,16 @@ class Fp32Results:
 
 def computed_by(fused: FusedModule) -> str | None:
     """Hash of a float model and of all that computes it; None for a model that cannot be written down."""
-    from pytest_ptq.engine.artifact import to_bytes
+    from pytest_ptq.engine.artifact import to_parts
 
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(to_bytes(fused) + computing()).hexdigest()
+        for part in to_parts(fused):
+            digest.update(part)
     except StoreError:  # a layer that only its own class can write down: then there is no telling two models apart
         return None
+    digest.update(computing())
+    return digest.hexdigest()
 
 
 def computing() -> bytes:

@@ -15,7 +15,7 @@ from pytest_ptq.errors import StoreError
 from pytest_ptq.measure.latency import PROTOCOL, Latency, LatencySamples, Protocol
 from pytest_ptq.measure.latency_measurements import one_process
 from pytest_ptq.measure.pairs import PACE, Pace, time_alone, time_pairs
-from pytest_ptq.measure.processes import REFERENCE, Job
+from pytest_ptq.measure.processes import REFERENCE, Job, Stored
 from pytest_ptq.measure.timed_by import kernels_of, timed_by
 from pytest_ptq.runtimes import Runtime
 
@@ -58,7 +58,7 @@ class Timing:
         model = make()
         self._made[name] = make
         try:
-            self._latency.add(name, _to_bytes(model))
+            self._latency.add(name, _stored(model))
         except StoreError as error:
             self._refused[name] = error.message
 
@@ -94,7 +94,7 @@ class Timing:
     @cached_property
     def _latency(self) -> Latency:
         """Raises StoreError when even fp32 cannot be stored: then none of its int8 models can."""
-        models = {REFERENCE: _to_bytes(self._fused)}
+        models = {REFERENCE: _stored(self._fused)}
         return Latency(Job(models, self._shape, self._threads, self._pace), self._protocol, self._progress)
 
     def _measure_here(self, name: str) -> LatencySamples:
@@ -171,7 +171,7 @@ class FileTiming:
         return Latency(job, self._protocol, self._progress)
 
 
-def _to_bytes(model: StageModule) -> bytes:
-    from pytest_ptq.engine.artifact import to_bytes
+def _stored(model: StageModule) -> Stored:
+    from pytest_ptq.engine.artifact import to_parts
 
-    return to_bytes(model)
+    return Stored(to_parts(model))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from pytest_ptq.engine.encoding import (
 )
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import StageModule, finish
-from pytest_ptq.engine.safe_bytes import can_hold, safe_size, to_safe_bytes
+from pytest_ptq.engine.safe_bytes import can_hold, safe_parts, safe_size
 from pytest_ptq.errors import StoreError
 
 SCHEMA = 1
@@ -43,12 +43,13 @@ STAGES: Mapping[str, type[StageModule]] = {kind.stage: kind for kind in (Quantiz
 def save(model: StageModule, path: str | os.PathLike[str]) -> Path:
     """Write an int8 or a fused model, atomically. Raises StoreError when it cannot be stored or written."""
     target = Path(path)
-    payload = to_bytes(model)
+    parts = to_parts(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            partial.write_bytes(payload)
+            with partial.open("wb") as file:
+                file.writelines(parts)
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -59,7 +60,15 @@ def save(model: StageModule, path: str | os.PathLike[str]) -> Path:
 
 
 def to_bytes(model: StageModule) -> bytes:
-    """The file's content. Its length is what the size gate measures."""
+    """The file's content. Raises StoreError as `to_parts` does."""
+    return b"".join(to_parts(model))
+
+
+def to_parts(model: StageModule) -> Iterable[bytes | memoryview]:
+    """The file's content, part by part, for whoever writes or hashes it: the weights are not copied.
+
+    Raises StoreError at once when the model cannot be stored.
+    """
     if not isinstance(model, tuple(STAGES.values())):
         raise StoreError(
             f"save was given a {type(model).__name__}", remedy="Give it what quantize, convert or fuse returned."
@@ -85,7 +94,7 @@ def to_bytes(model: StageModule) -> bytes:
     content = {"schema": SCHEMA, "sha256": _digest(graph, tensors), "graph": graph}
     # One entry: safetensors writes several in an order that differs from run to run.
     metadata = {FORMAT: json.dumps(content, separators=(",", ":"))}
-    return to_safe_bytes(tensors, metadata) if can_hold(tensors) else safetensors.torch.save(tensors, metadata)
+    return safe_parts(tensors, metadata) if can_hold(tensors) else [safetensors.torch.save(tensors, metadata)]
 
 
 def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -93,7 +102,7 @@ def _digest(graph: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256(json.dumps(graph).encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        found.update(tensors[name].numpy().tobytes())
+        found.update(tensors[name].numpy().data)
     return found.hexdigest()
 
 
@@ -137,9 +146,9 @@ def size_mb(model: nn.Module) -> float:
 
 
 def serialized_bytes(model: nn.Module) -> int:
-    """Exact number of bytes of the serialized model."""
+    """Exact number of bytes of the serialized model: what the size gate measures."""
     if isinstance(model, QuantizedModule):
-        return len(to_bytes(model))
+        return sum(len(part) for part in to_parts(model))
     state = model.state_dict()
     if can_hold(state):
         return safe_size(state)

@@ -64,15 +64,18 @@ def calibrated(
 
 def _model_key(prepared: PreparedModule) -> str | None:
     """Hash of the float graph with its weights, of what is observed and how, and of what computes it."""
+    digest = hashlib.sha256()
     try:
-        stored = artifact.to_bytes(prepared.fused)
+        for part in artifact.to_parts(prepared.fused):
+            digest.update(part)
     except StoreError:  # a layer that only its own class can write down: then there is no telling two models apart
         return None
     observers = [(name, type(observer).__name__) for name, observer in prepared.observers().items()]
     # Whatever chooses kernels: those of another CPU, or held to older instructions, sum in another order.
     cpu = [torch.backends.cpu.get_cpu_capability(), dict(torch.cpu.get_capabilities()), kernels.settings()]
     computes = [COLLECTOR, torch.__version__, *cpu]
-    return hashlib.sha256(stored + json.dumps([computes, observers], sort_keys=True).encode()).hexdigest()
+    digest.update(json.dumps([computes, observers], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 class _DataKey:

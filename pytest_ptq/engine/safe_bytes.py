@@ -35,7 +35,7 @@ def can_hold(tensors: Mapping[str, Tensor]) -> bool:
 
 def to_safe_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """The file's content; the tensors are copied once, into it."""
-    return b"".join(_chunks(tensors, metadata))
+    return b"".join(safe_parts(tensors, metadata))
 
 
 def safe_size(tensors: Mapping[str, Tensor]) -> int:
@@ -43,7 +43,10 @@ def safe_size(tensors: Mapping[str, Tensor]) -> int:
     return len(_header(tensors, None)) + sum(t.nbytes for t in tensors.values())
 
 
-def _chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> Iterator[bytes | memoryview]:
+def safe_parts(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
+    """The file's content, part by part: a tensor that lies in order is not copied at all."""
     yield _header(tensors, metadata)
     for name in _sorted(tensors):
         if tensors[name].numel():

@@ -12,12 +12,11 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 
 from pytest_ptq.errors import MeasurementError
 from pytest_ptq.measure.pairs import Pairs, ProcessTimes
-from pytest_ptq.measure.processes import CONTROL, REFERENCE, Job, run_processes
+from pytest_ptq.measure.processes import CONTROL, REFERENCE, Job, Model, run_processes
 from pytest_ptq.measure.timed_by import timed_by
 from pytest_ptq.student import Mean, mean_of
 
@@ -142,7 +141,7 @@ class Latency:
         self._gave_up: dict[str, bool] = {}
         self._seed = 0
 
-    def add(self, name: str, model: bytes | Path) -> None:
+    def add(self, name: str, model: Model) -> None:
         """Make known another int8 model, to be measured when asked for."""
         self._job = replace(self._job, models={**self._job.models, name: model})
 

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, TypeAlias
 
 from pytest_ptq.errors import MeasurementError
 from pytest_ptq.measure.load import Load
@@ -34,12 +35,44 @@ PACKAGE = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "pytest_ptq.worker")
 
 
+class Stored:
+    """What a model's file holds, in one that only open descriptors lead to: nothing is left of it, however all ends.
+
+    Weights are then in memory once, as the model's own. The file is closed with this object at the latest.
+
+    Args:
+        parts: of the content, in order.
+
+    Raises:
+        MeasurementError: there is no room for it.
+    """
+
+    def __init__(self, parts: Iterable[bytes | memoryview]) -> None:
+        self._file = tempfile.TemporaryFile(prefix="pytest-ptq-")  # noqa: SIM115 - closed by `close`
+        self.close = weakref.finalize(self, self._file.close)
+        try:
+            self._file.writelines(parts)
+            self._file.flush()
+        except OSError as error:
+            self.close()
+            remedy = f"Is there room in {tempfile.gettempdir()}? TMPDIR names another folder."
+            message = f"cannot store a model for the processes that time it: {error.strerror}"
+            raise MeasurementError(message, place="latency", remedy=remedy) from error
+
+    def fileno(self) -> int:
+        """Its descriptor, for processes that inherit it."""
+        return self._file.fileno()
+
+
+Model: TypeAlias = bytes | Path | Stored
+
+
 @dataclass(frozen=True)
 class Job:
     """What each process is to do.
 
     Args:
-        models: stored models by name, as bytes or as files that outlive the processes; REFERENCE is what all others
+        models: stored models by name, as bytes, or as files that outlive the processes; REFERENCE is what all others
             are timed against.
         shape: of the input.
         threads: threads to compute with.
@@ -47,7 +80,7 @@ class Job:
         runtime: which loads and runs them all: `torch` means this engine.
     """
 
-    models: Mapping[str, bytes | Path] = field(repr=False)
+    models: Mapping[str, Model] = field(repr=False)
     shape: tuple[int, ...]
     threads: int
     pace: Pace = PACE
@@ -70,8 +103,7 @@ def run_processes(
     Raises MeasurementError when a process fails, dies or takes too long.
     """
     with contextlib.ExitStack() as stack:
-        stored = {name: content for name, content in job.models.items() if isinstance(content, bytes)}
-        files = {name: stack.enter_context(_unnamed_file(content)) for name, content in stored.items()}
+        files = {name: _file(model, stack) for name, model in job.models.items() if not isinstance(model, Path)}
         for start in range(0, len(seeds), at_once):
             with contextlib.ExitStack() as loaded:
                 crew = [
@@ -86,20 +118,15 @@ def run_processes(
                     worker.end()
 
 
-@contextlib.contextmanager
-def _unnamed_file(content: bytes) -> Iterator[IO[bytes]]:
-    """A file that only open descriptors lead to: nothing is left of it whenever the processes end."""
-    with tempfile.TemporaryFile(prefix="pytest-ptq-") as file:
-        file.write(content)
-        file.flush()
-        yield file
+def _file(model: bytes | Stored, stack: contextlib.ExitStack) -> Stored:
+    return model if isinstance(model, Stored) else stack.enter_context(contextlib.closing(Stored([model])))
 
 
 class Worker:
     """One process. A context manager: the process is dead and waited for on the way out, whatever happened."""
 
     def __init__(
-        self, job: Job, files: Mapping[str, IO[bytes]], seed: int, command: Sequence[str], timeout_s: float
+        self, job: Job, files: Mapping[str, Stored], seed: int, command: Sequence[str], timeout_s: float
     ) -> None:
         self._timeout_s = timeout_s
         self._said = b""
@@ -195,11 +222,11 @@ class Worker:
         )
 
 
-def _paths(job: Job, files: Mapping[str, IO[bytes]]) -> dict[str, str]:
+def _paths(job: Job, files: Mapping[str, Stored]) -> dict[str, str]:
     """Where a process that inherits the descriptors of `files` finds each model."""
     return {
-        name: f"/proc/self/fd/{files[name].fileno()}" if isinstance(content, bytes) else str(content)
-        for name, content in job.models.items()
+        name: f"/proc/self/fd/{files[name].fileno()}" if name in files else str(model)
+        for name, model in job.models.items()
     }
 
 

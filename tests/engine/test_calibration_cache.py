@@ -248,10 +248,10 @@ def test_no_batch_is_told_as_ever(tmp_path: Path) -> None:
 def test_what_cannot_be_stored_is_not_kept(
     tmp_path: Path, forwards: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(model: object) -> bytes:
+    def refuse(model: object) -> list[bytes]:
         raise StoreError("a Strange cannot be stored")
 
-    monkeypatch.setattr("pytest_ptq.engine.artifact.to_bytes", refuse)
+    monkeypatch.setattr("pytest_ptq.engine.artifact.to_parts", refuse)
     assert same(collect(tmp_path), collect(tmp_path))
     assert forwards == [4, 2] * 2
     assert list(tmp_path.iterdir()) == []

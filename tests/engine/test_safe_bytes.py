@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pytest_ptq.engine import artifact
+from pytest_ptq import fp32_results
+from pytest_ptq.engine import artifact, calibration_cache, fuse, pipeline
 from pytest_ptq.engine.safe_bytes import can_hold, safe_size, to_safe_bytes
+from pytest_ptq.errors import StoreError
+from pytest_ptq.timing import _stored
 
 DTYPES = (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16, torch.int32, torch.float32,
@@ -74,3 +83,34 @@ def test_tied_weights_count_as_often_as_they_are_named() -> None:
     alone = artifact.serialized_bytes(model)
     model[1].weight = model[0].weight
     assert artifact.serialized_bytes(model) == alone
+
+
+def _traced(work: Callable[[], object]) -> int:
+    """Bytes at most that Python's own objects took meanwhile; tensors are none of them."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_weights_are_written_and_hashed_where_they_lie(tmp_path: Path) -> None:
+    fused = fuse(nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)).eval())
+    weights = 4 << 20
+    assert _traced(lambda: artifact.to_bytes(fused)) > weights, "what it takes to hold the content"
+    prepared = pipeline.prepare(fused)
+    for work in (
+        lambda: artifact.save(fused, tmp_path / "fused.safetensors"),
+        lambda: fp32_results.computed_by(fused),
+        lambda: calibration_cache._model_key(prepared),
+        lambda: _stored(fused),
+    ):
+        assert _traced(work) < weights / 4
+    assert (tmp_path / "fused.safetensors").read_bytes() == artifact.to_bytes(fused)
+
+
+def test_a_model_that_cannot_be_stored_is_refused_before_a_part_is_read() -> None:
+    with pytest.raises(StoreError, match="save was given a Linear"):
+        artifact.to_parts(nn.Linear(2, 2))  # type: ignore[arg-type]

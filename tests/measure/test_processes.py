@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from pytest_ptq.errors import MeasurementError
 from pytest_ptq.measure.load import Load
 from pytest_ptq.measure.pairs import Pairs, ProcessTimes
-from pytest_ptq.measure.processes import Job, from_wire, run_processes, to_wire
+from pytest_ptq.measure.processes import Job, Stored, from_wire, run_processes, to_wire
 
 JOB = Job({"fp32": b"weights", "int8": b"fewer"}, (1, 3, 8, 8), 1)
 TIMES = ProcessTimes({"int8": Pairs((2.0, 3.0), (1.0, 1.5), (True, False))}, Load(0.1, None), 3, 0.5, 80.0)
@@ -72,6 +73,38 @@ print(contents, job, file=sys.stderr); say({"error": {"message": str(contents) +
         list(run_processes(JOB, [7], command=crew.worker(body)))
     assert "{'fp32': 'weights', 'int8': 'fewer'}" in str(caught.value)
     assert "'shape': [1, 3, 8, 8], 'threads': 1, 'seed': 7" in str(caught.value)
+
+
+def test_a_stored_model_serves_several_runs_and_is_gone_afterwards(crew, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stored = Stored([b"wei", memoryview(b"ghts")])
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("pytest-ptq-")], "it has no name"
+    body = """
+say({"error": {"message": str({n: open(path).read() for n, path in job["files"].items()})}})
+"""
+    for _ in range(2):
+        with pytest.raises(MeasurementError, match=r"{'fp32': 'weights', 'int8': 'fewer'}"):
+            list(run_processes(Job({"fp32": stored, "int8": b"fewer"}, (1,), 1), [7], command=crew.worker(body)))
+    descriptor = stored.fileno()
+    del stored
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_full_disk_is_one_sentence():
+    class Full:
+        def writelines(self, parts):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            closed.append(self)
+
+    closed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", lambda prefix: Full())
+        with pytest.raises(MeasurementError, match=r"No space left on device. Is there room in .*TMPDIR"):
+            Stored([b"weights"])
+    assert len(closed) == 1
 
 
 def test_only_one_is_told_to_go_at_a_time(crew, tmp_path):
