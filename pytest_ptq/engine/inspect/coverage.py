@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_ptq.engine.convert import QuantizedModule
 from pytest_ptq.engine.fuse import FusedModule
@@ -44,6 +43,8 @@ class _Counter(fx.Interpreter):
         self.macs: dict[str, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        from torch.utils.flop_counter import FlopCounterMode  # takes in Triton: 70 MB, for which no worker has a use
+
         with FlopCounterMode(display=False) as counter:
             value = super().run_node(n)
         self.macs[n.name] = counter.get_total_flops() // 2
