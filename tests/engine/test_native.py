@@ -57,6 +57,12 @@ def rounds_to(found: Tensor, exact: Tensor, lo: int = 0, hi: Any = 255) -> None:
     assert float((found.double() - bounded).abs().max()) <= 0.5 + CLOSE
 
 
+ACTIVATIONS = {
+    "none": lambda x: x, "hardswish": F.hardswish, "silu": F.silu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
+    "leaky_relu": F.leaky_relu, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}  # fmt: skip
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
@@ -71,12 +77,9 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
         "images": draw(st.integers(1, 2)),
         "kernel": kernel, "stride": draw(st.sampled_from([(1, 1), (2, 2), (1, 2)])), "padding": padding,
         "dilation": dilation, "groups": groups, "zero": draw(st.integers(0, 255)), "seed": draw(st.integers(0, 99)),
-        "activation": draw(st.sampled_from(["none", "none", "hardswish", "silu", "sigmoid"])),
+        "activation": draw(st.sampled_from(["none", "none", *ACTIVATIONS])),
         "residual": draw(st.booleans()), "threads": draw(st.integers(1, 3)),
     }  # fmt: skip
-
-
-ACTIVATIONS = {"none": lambda x: x, "hardswish": F.hardswish, "silu": F.silu, "sigmoid": torch.sigmoid}
 
 
 def expected(case: dict[str, Any], x: Tensor, weight: Tensor, to: native.Rounding, other: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from engine.nets import images
-from engine.test_native import convolutions, depthwise_convolutions
+from engine.test_native import ACTIVATIONS, convolutions, depthwise_convolutions
 from engine.test_native_models import Shuffling
 from pytest_ptq.engine.deployment import deploy
 from pytest_ptq.engine.deployment.emit_float import ENDINGS
@@ -21,10 +21,7 @@ from pytest_ptq.engine.kernels import native
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
 
-FUNCTIONS = {
-    "none": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hardswish": F.hardswish, "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-}  # fmt: skip
+FUNCTIONS = {**ACTIVATIONS, "relu": F.relu, "relu6": F.relu6}
 
 
 def convolve(case: dict[str, Any], activation: str, depthwise: bool) -> tuple[Tensor, Tensor]:
