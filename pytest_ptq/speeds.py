@@ -38,7 +38,7 @@ CORES = Speed(EXCHANGE, 1.5, 0.25, "hands data from core to core", "core to core
 SPEEDS = (CLOCK, CORES)
 """`same`: bursts of other work lengthen the first by less than a quarter and the second by less than a half.
 `power`: neither model can be slowed by more than what is timed alone, which bounds the ratio; of the second, only what
-nine models showed: at most 1.18 where it changed 2.76 times. Measured: docs/gates.md."""
+nine models showed: at most 1.18 where it changed 2.75 times. Measured: docs/gates.md."""
 
 
 @dataclass(frozen=True)
