@@ -19,8 +19,8 @@ def extremes(x: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sample(x: Tensor) -> tuple[Tensor, int]:
-    """Values of `x` (images, ...) in a row, and for how many each of them stands.
+def sample(x: Tensor) -> Tensor:
+    """Values of `x` (images, ...) in a row; each of them stands for as many as `runs` says.
 
     Of large images every so-manieth run is taken: up to RUN values that lie together in memory, such as channels of a
     pixel. The distance has no divisor in common with the runs of a line of pixels, so that the sample moves on from
@@ -28,14 +28,14 @@ def sample(x: Tensor) -> tuple[Tensor, int]:
     and in which order they come does not matter.
     """
     laid = in_memory_order(x.detach())
-    run, every = _runs(laid.shape)
+    run, every = runs(laid.shape)
     if every == 1:
-        return laid.reshape(-1), 1
-    return laid.reshape(len(laid), -1, run)[:, every // 2 :: every].reshape(-1), every
+        return laid.reshape(-1)
+    return laid.reshape(len(laid), -1, run)[:, every // 2 :: every].reshape(-1)
 
 
-def _runs(shape: torch.Size) -> tuple[int, int]:
-    """How long a run is, and how many of them lie from one that is counted to the next."""
+def runs(shape: torch.Size) -> tuple[int, int]:
+    """How long a run is, and how many of them lie from one that is counted to the next; the shape in memory order."""
     values = math.prod(shape[1:])
     if len(shape) < 2 or values <= COUNTED:
         return 1, 1

@@ -18,6 +18,7 @@ from pytest_ptq.engine.kernels.native.float_steps import (
     float_scaling,
 )
 from pytest_ptq.engine.kernels.native.library import UnavailableError, check, why_not
+from pytest_ptq.engine.kernels.native.observing import count
 from pytest_ptq.engine.kernels.native.program import Program
 from pytest_ptq.engine.kernels.native.steps import (
     SHARED,
@@ -56,6 +57,7 @@ __all__ = [
     "average",
     "check",
     "copy",
+    "count",
     "depthwise",
     "dequantize",
     "float_addition",

@@ -15,7 +15,7 @@ from pathlib import Path
 from pytest_ptq.engine.kernels.onednn import saturates_int16
 
 SOURCES = (
-    "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "program.c",
+    "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "observe.c", "program.c",
 )  # fmt: skip
 HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tiles.h", "tile.h", "columns.h", "float_tile.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
@@ -62,6 +62,10 @@ def load() -> ctypes.CDLL:
         raise UnavailableError(f"the compiled kernels could not be loaded: {error}") from error
     library.ptq_run.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p]
     library.ptq_run.restype = None
+    library.ptq_count.argtypes = [
+        ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_float, ctypes.c_int32, ctypes.c_void_p
+    ]  # fmt: skip
+    library.ptq_count.restype = None
     return library
 
 
