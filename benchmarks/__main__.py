@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import (
     accuracy,
+    bias,
     calibration,
     changes,
     clipping,
@@ -24,6 +25,7 @@ from benchmarks.footer import footer
 from pytest_ptq.errors import PTQError
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    "bias": bias.table,
     "changes": changes.table,
     "clipping": clipping.table,
     "gates": gates.table,

@@ -42,7 +42,7 @@ def batches(count: int = 8) -> list[Tensor]:
 
 
 def shifts_of(fused: FusedModule, quantized: QuantizedModule, data: Sequence[Tensor]) -> Mapping[str, Tensor]:
-    return bias.bias_shifts(bias.targets(fused, data), quantized, data)
+    return bias.bias_shifts(bias.Means(fused).targets(data), quantized, data)
 
 
 def test_channel_means_come_back_layer_by_layer() -> None:

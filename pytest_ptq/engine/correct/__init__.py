@@ -121,7 +121,7 @@ def _unshifted(
 ) -> QuantizedModule:
     """Biases corrected, if that helps; by images that were set apart from what came before, where there are any."""
     given = _needed(batches, qconfig, "bias_correction", "convert") if apart is None else apart
-    images = compare.take(given, bias.IMAGES)
+    images = bias.enough(given)
     found = bias.correction(fused, quantized, images)
     measured = (
         f"{found.before_db:.1f} dB without it, {found.after_db:.1f} dB with it, on {sum(map(len, images))} images"

@@ -9,7 +9,7 @@ before it have shifted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,11 @@ from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of, put_layer, stage_copy
 from pytest_ptq.engine.modules import QuantizedWeighted
 
-IMAGES = 32
-"""How many are looked at. Both networks see the same ones, so that what images have of their own cancels in the
-difference: more of them change nothing (`python -m benchmarks bias`, docs/engine.md)."""
+FEWEST, MOST = 16, 64
+PIXELS = 2**20
+"""How many images are looked at, and how many pixels they have together between these bounds. Both networks see the
+same ones, so that what images have of their own cancels in the difference, and a mean is one over positions: more of
+them change nothing (`python -m benchmarks bias`, docs/engine.md)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class Correction:
     after_db: float
 
 
+def enough(batches: Iterable[Any]) -> list[Tensor]:
+    """The first of `batches` that are enough to correct by. Raises DataError for one that cannot be used."""
+    images = compare.take(batches, MOST)
+    pixels = max(images[0].shape[2:].numel(), 1) if images else 1
+    return compare.take(images, min(MOST, max(FEWEST, PIXELS // pixels)))
+
+
 @torch.no_grad()
 def correction(fused: FusedModule, quantized: QuantizedModule, batches: Sequence[Tensor]) -> Correction:
     """The correction of `quantized` by some images, and what it is worth on those of them that did not make it.
@@ -68,8 +77,8 @@ def correction(fused: FusedModule, quantized: QuantizedModule, batches: Sequence
         quantized: the int8 model made from it, not changed.
         batches: calibration inputs. The int8 values of half of them that are still to be read are in memory at once.
     """
-    halves = compare.halves(batches)
-    sides = [targets(fused, half) for half in halves]
+    halves, runner = compare.halves(batches), Means(fused)
+    sides = [runner.targets(half) for half in halves]
     before, after = compare.Powers(), compare.Powers()
     found: list[Mapping[str, Tensor]] = []
     for by, on in ((0, 1), (1, 0)):
@@ -124,23 +133,22 @@ def _shifted(layer: QuantizedWeighted, shift: Tensor) -> Tensor:
     return shift.clone() if layer.bias is None else layer.bias + shift
 
 
-@torch.no_grad()
-def targets(fused: FusedModule, batches: Sequence[Tensor]) -> Targets:
-    """One pass of the float model over `batches`."""
-    runner = _Means(fused)
-    outputs = [runner.run(x) for x in batches]
-    return Targets({path: mean.value() for path, mean in runner.means.items()}, outputs)
-
-
-class _Means(StageRunner):
+class Means(StageRunner):
     """Runs a fused graph and gathers the mean before the activation of each of its blocks."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.means: dict[str, OutputMean] = {}
+    def __init__(self, fused: FusedModule) -> None:
+        super().__init__(fused)
+        self._means: dict[str, OutputMean] = {}
+
+    @torch.no_grad()
+    def targets(self, batches: Sequence[Tensor]) -> Targets:
+        """One pass over `batches`, and nothing of what was run before."""
+        self._means = {}
+        outputs = [self.run(x) for x in batches]
+        return Targets({path: mean.value() for path, mean in self._means.items()}, outputs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         block = self.module.get_submodule(target)
         if isinstance(block, Block):
-            self.means.setdefault(target, OutputMean(block)).add(*args)
+            self._means.setdefault(target, OutputMean(block)).add(*args)
         return super().call_module(target, args, kwargs)

@@ -15,7 +15,7 @@ from pytest_ptq.engine.calibrate import check_batch
 
 IMAGES = 256
 """How many calibration images corrections look at: enough for a mean, and what they keep in memory stays bounded."""
-BATCH = 16
+BATCH = 32
 """Images that corrections run at a time: enough to hide what a call costs."""
 CAP_DB = 200.0
 
@@ -48,7 +48,7 @@ def halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         return split(batches)
     images = torch.cat(list(batches))
     parts = (images[::2], images[1::2]) if len(images) > 1 else (images, images)
-    return list(parts[0].split(BATCH)), list(parts[1].split(BATCH))
+    return list(torch.split(parts[0], BATCH)), list(torch.split(parts[1], BATCH))
 
 
 def sqnr_db(reference: fx.GraphModule, other: fx.GraphModule, batches: Iterable[Tensor]) -> float:

@@ -30,6 +30,10 @@ def _flat(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], -1, 1)
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 _AS_IMAGES: Mapping[type, Callable[[Tensor], Tensor]] = {
     Conv1dBlock: _sequence,
     QuantizedConv1d: _sequence,
@@ -49,7 +53,7 @@ class OutputMean:
     def __init__(self, layer: Weighted) -> None:
         self._layer = layer
         self._linear = isinstance(layer, (LinearBlock, QuantizedLinear))
-        self._as_images = _AS_IMAGES.get(type(layer), lambda x: x)
+        self._as_images = _AS_IMAGES.get(type(layer), _as_it_is)
         self._taps: Tensor | float = 0.0
         self._added: Tensor | float = 0.0
         self._count = 0
@@ -100,10 +104,13 @@ class OutputMean:
 
 
 def _sum_of_first(x: Tensor) -> Tensor:
-    """Sum over the first dimension, float64. Of integers it is exact, and image by image many times faster than sum."""
-    if x.is_floating_point() or x.ndim < 3:
-        return x.sum(0).double()
-    total = torch.zeros_like(x[0], dtype=torch.int32)
+    """Sum over the first dimension, float64; of integers it is exact.
+
+    Image by image: `sum` goes through the order in which channels-last images lie in memory about ten times slower.
+    """
+    if x.ndim < 3:
+        return x.sum(0, dtype=torch.float64)
+    total = torch.zeros_like(x[0], dtype=x.dtype if x.is_floating_point() else torch.int32)
     for image in x:
         total += image
     return total.double()

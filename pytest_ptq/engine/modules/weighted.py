@@ -61,6 +61,12 @@ class QuantizedWeighted(Int8Layer):
             twin._packed = self._packed
         return twin
 
+    def __copy__(self) -> Self:
+        # Nothing that a shallow copy shares ever changes: what kernels packed, which cannot be copied, is shared too.
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def _prepare(self) -> None:
         """Work out once what every call passes to the kernel."""
         act = ACTIVATIONS[self.activation]
