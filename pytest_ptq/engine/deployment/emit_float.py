@@ -126,14 +126,14 @@ def _constant(walk: Walk, node: fx.Node) -> tuple[Any, Tensor] | None:
     expected = torch.Size((channels,) if last else (channels, *[1] * (len(shape) - 2)))
     if value.numel() != 1 and value.shape[max(value.ndim - len(expected), 0) :] != expected:
         raise NotNativeError("a constant for each pixel")
-    return source, value.flatten().expand(channels)
+    return source, value.detach().flatten().expand(channels).contiguous()
 
 
 def _affine(walk: Walk, source: Any, gain: Tensor, shift: Tensor, ending: native.Ending) -> Any:
     """Every channel times a number, plus another."""
     x, alike = walk.seen(source)
     y = native.image(x.shape, unit=FLOAT)
-    walk.add(native.float_depthwise(x, y, gain.reshape(-1, 1, 1, 1), shift.contiguous(), native.Geometry(), ending))
+    walk.add(native.float_depthwise(x, y, gain.reshape(-1, 1, 1, 1), shift, native.Geometry(), ending))
     return alike(y)
 
 
@@ -151,8 +151,8 @@ def _mul(walk: Walk, call: Call, node: fx.Node) -> Any:
 
 
 def _add(walk: Walk, call: Call, node: fx.Node) -> Any:
-    if call.given("alpha", 1) != 1:
-        raise NotNativeError("such a sum")
+    if node.kwargs.get("alpha", 1) != 1:
+        raise NotNativeError("a sum with a factor")
     constant = _constant(walk, node)
     if constant is not None:
         return _affine(walk, constant[0], torch.ones_like(constant[1]), constant[1], native.Ending())
