@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 SWEPT = tuple(qconfig for qconfig in PRESETS.values() if qconfig.rounding is None)
 """The six presets that look at nothing but statistics and means; `best` trains for minutes."""
+OBSERVING = (
+    *(qconfig for qconfig in SWEPT if not qconfig.reads_batches_again),
+    QConfig("moving_average", activation_observer="moving_average"),
+)
+"""One qconfig for each of the six observers: five presets, and the one that has none."""
 
 
 class Subject:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import calibration, main_job, overhead, scaling, stream
-from benchmarks.calibration import CONVERT, FIVE, FP32, FROZEN, FX, MINMAX, ONE, SIX, X86, Times
+from benchmarks.calibration import CONVERT, FP32, FROZEN, FX, MINMAX, OBSERVERS, ONE, PRESET, X86, Times
 from benchmarks.main_job import Usage
 from benchmarks.overhead import Found
 from benchmarks.turns import Turns
@@ -25,7 +25,7 @@ def reached(text: str) -> dict[str, tuple[str, str]]:
 
 def times(name: str = "resnet50", x86: float = 1.1) -> Times:
     passes = {FP32: 1.0, FROZEN: 0.5, MINMAX: 1.0, X86: x86, FX: 3.0}
-    sweeps = {ONE: 2.0, FIVE: 2.5, SIX: 3.0, CONVERT: 0.25}
+    sweeps = {ONE: 2.0, OBSERVERS: 2.5, PRESET: 3.0, CONVERT: 0.25}
     return Times(name, 100, {k: (v, 2 * v) for k, v in passes.items()}, {k: (v, v) for k, v in sweeps.items()})
 
 
@@ -37,7 +37,8 @@ def test_calibration_beside_the_forward_pass() -> None:
     said = reached(text)
     assert said["resnet50: calibrating `x86` over the plain forward"] == ("1.10", "yes")
     assert said["mobilenet_v2_kit: calibrating `x86` over the plain forward"] == ("1.16", "no")
-    assert said["resnet50: six presets over one"] == ("1.50", "no")
+    assert said["resnet50: six qconfigs, one for each observer, over one"] == ("1.25", "yes")
+    assert said["resnet50: six presets, with `x86+bias`, over one"] == ("1.50", "no")
     assert said["resnet50: conversion"] == ("0.25 s", "yes")
     assert "mobilenet_v2_kit: conversion" not in said
     assert said["peak memory of `pytest --ptq-suite resnet50`, its largest process"] == ("1.60 GB", "no")

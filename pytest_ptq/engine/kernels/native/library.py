@@ -15,7 +15,8 @@ from pathlib import Path
 from pytest_ptq.engine.kernels.onednn import saturates_int16
 
 SOURCES = (
-    "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "observe.c", "program.c",
+    "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "observe.c",
+    "program.c",
 )  # fmt: skip
 HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tiles.h", "tile.h", "columns.h", "float_tile.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
