@@ -1,4 +1,4 @@
-"""Coverage counted by hand, SQNR, and the layer that was sabotaged."""
+"""What conversion did to each layer: SQNR, the layer that was sabotaged, and what the table tells besides."""
 
 from __future__ import annotations
 
@@ -11,92 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run, sqnr
+from engine.nets import Net, conv, images, partly_fp32_net, residual_net, run
 from pytest_ptq import engine
 from pytest_ptq.engine import kernels
 from pytest_ptq.engine.inspect import (
     CAP_DB,
-    Coverage,
     Inspection,
-    count_macs,
-    coverage,
-    gains,
     inspect_layers,
     sqnr_db,
 )
 from pytest_ptq.engine.inspect.channels import Channels
 from pytest_ptq.errors import DataError, QuantizationError
 from pytest_ptq.qconfig import X86, QConfig
-
-
-def covered(model: nn.Module, x: Tensor, qconfig: QConfig = X86) -> Coverage:
-    fused = engine.fuse(model)
-    return coverage(fused, engine.quantize(model, [x], qconfig), x)
-
-
-def test_coverage_by_hand() -> None:
-    """16 x 16 outputs of 3 x 3 kernels: 3 -> 8 and 8 -> 8 channels, then 8 -> 10."""
-    first, second, last = 16 * 16 * 8 * 3 * 9, 16 * 16 * 8 * 8 * 9, 8 * 10
-    found = covered(residual_net(), images(1))
-    assert found == Coverage(first + second + last, first + second + last, 0, (), 0)
-    found = covered(residual_net(), images(1), replace(X86, fp32_layers=("conv2",)))
-    assert (found.int8_macs, found.total_macs) == (first + last, first + second + last)
-    assert found.fp32_parameters == 8 * 8 * 9 + 8
-    assert found.fp32_layers == (
-        ("conv2", "kept in fp32 by qconfig x86"),
-        ("pool", "reads fp32 from conv2"),
-        ("flatten", "reads fp32 from pool"),
-    )
-
-
-def test_a_batch_counts_every_image() -> None:
-    assert covered(residual_net(), images(3)).total_macs == 3 * covered(residual_net(), images(1)).total_macs
-
-
-def test_groups_strides_and_dilation() -> None:
-    model = Net(lambda m, x: m.conv(x), conv=nn.Conv2d(4, 8, (3, 5), stride=2, groups=2, dilation=1))
-    assert covered(model, images(1, 16, channels=4)).total_macs == 7 * 6 * 8 * 2 * 15
-
-
-def test_what_runs_in_fp32_by_a_function_counts_too() -> None:
-    """Coverage would claim everything, were only layers counted."""
-
-    class Functional(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.up = conv(3, 4), nn.ConvTranspose2d(4, 6, 2, stride=2, dilation=2)
-            self.weight = nn.Parameter(torch.randn(5, 6))
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = torch.matmul(self.weight, self.up(self.conv(x)).flatten(2))
-            return torch.matmul(x, x.transpose(1, 2))
-
-    found = covered(Functional().eval(), images(1, 8))
-    in_int8, up, by_function, product = 64 * 4 * 3 * 9, 64 * 4 * 6 * 4, 289 * 5 * 6, 5 * 289 * 5
-    assert (found.int8_macs, found.total_macs) == (in_int8, in_int8 + up + by_function + product)
-    assert found.fp32_parameters == (4 * 6 * 4 + 6) + 5 * 6
-
-
-def test_attention_is_counted() -> None:
-    """Also where torch would run all of it in one operation."""
-    attention = nn.MultiheadAttention(8, 2, batch_first=True)
-    model = Net(lambda m, x: m.attention(y := m.embed(x), y, y)[0], embed=nn.Linear(8, 8), attention=attention)
-    found = covered(model, torch.randn(2, 5, 8))
-    embed, projections, products = 10 * 8 * 8, 4 * 10 * 8 * 8, 2 * 2 * 5 * 5 * 8
-    assert (found.int8_macs, found.total_macs) == (embed + projections, embed + projections + products)
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
-def test_a_shared_layer_counts_each_call_and_its_weights_once() -> None:
-    model = Net(lambda m, x: m.last(m.shared(m.shared(x))), shared=conv(3, 3), last=conv(3, 4))
-    found = covered(model, images(1), replace(X86, fp32_layers=("shared", "shared#2")))
-    assert found.total_macs == 256 * (2 * 3 * 3 * 9 + 3 * 4 * 9)
-    assert found.int8_macs == 256 * 3 * 4 * 9
-
-
-def test_macs_by_node() -> None:
-    macs = count_macs(engine.fuse(partly_fp32_net()), images(1))
-    assert sorted(n for n in macs.values() if n) == sorted([256 * 8 * 27, 256 * 8 * 72, 256 * 4 * 72, 4 * 64 * 10])
 
 
 def test_sqnr() -> None:
@@ -130,37 +56,6 @@ def test_the_sabotaged_layer_is_named(sabotaged: str) -> None:
     assert errors[sabotaged] < 10
     names = list(errors)
     assert all(errors[name] > 25 for name in names[: names.index(sabotaged)]), "what lies before it is innocent"
-
-
-def test_gain_of_the_layer_that_costs_most() -> None:
-    """A convolution whose channels differ by a factor of 500 suffers from one scale for all of them."""
-    model, x = residual_net(), images(4)
-    with torch.no_grad():
-        model.conv2.weight[0] *= 500
-        model.bn2.running_var[0] = 500.0**2
-        model.conv2.weight[3] *= 300
-    qconfig = replace(X86, weight_granularity="per_tensor")
-    fused = engine.fuse(model)
-    prepared = engine.prepare(fused, qconfig)
-    calibration = engine.calibrate(prepared, [x])
-    quantized = engine.convert(prepared)
-    rows = gains(fused, quantized, calibration, inspect_layers(fused, quantized, x), x)
-    gain = {row.name: row.gain_db for row in rows}
-    assert max(gain, key=lambda name: gain[name]) == "conv2"
-    assert gain["conv2"] > 6
-    kept = engine.convert(prepared, calibration, replace(qconfig, fp32_layers=("conv2",)))
-    reference = run(fused, x)
-    expected = sqnr_db(reference, run(kept, x)) - sqnr_db(reference, run(quantized, x))
-    assert gain["conv2"] == pytest.approx(expected)
-
-
-def test_a_model_of_one_layer_has_no_gain_to_tell() -> None:
-    model, x = Net(lambda m, x: m.conv(x), conv=conv(3, 4)), images()
-    prepared = engine.prepare(model)
-    calibration = engine.calibrate(prepared, [x])
-    quantized = engine.convert(prepared)
-    rows = gains(prepared.fused, quantized, calibration, inspect_layers(prepared.fused, quantized, x), x)
-    assert [row.gain_db for row in rows] == [None]
 
 
 def inspected(model: nn.Module, x: Tensor, qconfig: QConfig = X86, **more: Any) -> tuple[Inspection, Any]:
@@ -313,46 +208,6 @@ def test_equalized_layers_are_held_against_the_equalized_model() -> None:
     assert rows["first"].weight_db > 25
     with pytest.raises(QuantizationError, match="inspect: qconfig even changed the float weights"):
         engine.inspect(quantized, model, x)
-
-
-def test_gains_of_a_corrected_model_do_not_count_the_correction() -> None:
-    model, x = residual_net(), images(8)
-    qconfig = replace(X86, name="mended", weight_granularity="per_tensor", bias_correction=True)
-    prepared = engine.prepare(model, qconfig)
-    calibration = engine.calibrate(prepared, [x])
-    quantized = engine.convert(prepared, batches=[x])
-    layer = quantized.get_submodule("fc")
-    layer.scales.mul_(4)
-    layer._prepare()  # whatever was done to it afterwards
-    plain = engine.convert(engine.prepare(model, replace(qconfig, bias_correction=False)), calibration)
-    for corrected, uncorrected in zip(
-        gains(prepared.fused, quantized, calibration, inspect_layers(prepared.fused, plain, x), x),
-        gains(prepared.fused, plain, calibration, inspect_layers(prepared.fused, plain, x), x),
-        strict=True,
-    ):
-        assert corrected.gain_db == pytest.approx(uncorrected.gain_db)
-
-
-def test_gains_of_a_rounded_model_are_those_of_its_own_weights() -> None:
-    """What the search gained is no gain of leaving a layer in fp32, and is not lost in the candidates."""
-    model, x = residual_net(), images(8)
-    qconfig = replace(X86, name="rounded", rounding=600.0)
-    prepared = engine.prepare(model, qconfig)
-    calibration = engine.calibrate(prepared, [x])
-    quantized = engine.convert(prepared, calibration, batches=[x])
-    quantized.get_submodule("conv2").weight.fill_(1)  # stands for any weights that a search may have found
-    quantized.get_submodule("conv2")._prepare()
-    rows = gains(prepared.fused, quantized, calibration, inspect_layers(prepared.fused, quantized, x), x)
-    gain = {row.name: row.gain_db for row in rows}
-    assert gain["conv2"] > 15
-    without = replace(qconfig, rounding=None, fp32_layers=("conv2",))
-    alone = engine.convert(engine.prepare(model, without), calibration)
-    for path in ("conv1", "fc"):
-        put = quantized.get_submodule(path).weight
-        alone.get_submodule(path).weight.copy_(put)
-        alone.get_submodule(path)._prepare()
-    expected = sqnr(run(model, x), run(alone, x)) - sqnr(run(model, x), run(quantized, x))
-    assert gain["conv2"] == pytest.approx(expected, abs=0.05)
 
 
 def test_a_channel_is_dead_only_if_it_says_the_same_in_every_batch() -> None:
