@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,26 @@ def test_everything_is_computed_once() -> None:
     assert data.reads["evaluation"] == 3, "fp32 once, and each qconfig once"
     assert run.model is run.model
     assert run.fp32 is run.fp32
+
+
+def test_the_packed_fp32_model_goes_when_its_logits_are_known() -> None:
+    run = SuiteRun(suite(Noise()))
+    run.quantized(X86)
+    gc.disable()
+    try:
+        packed = [weakref.ref(layer) for layer in run.fp32.modules()]
+        run.measure("accuracy", X86)
+        assert not any(layer() for layer in packed), "at once, and not when Python collects"
+    finally:
+        gc.enable()
+    logits = run.evaluation.fp32_logits
+    assert logits is not None
+    images, _ = next(iter(run.dataset.evaluation()))
+    with torch.inference_mode():
+        assert torch.equal(run.fp32(images), logits[0][: len(images)]), "made again for whoever asks"
+    kept = run.fp32
+    run.measure("accuracy", MINMAX)
+    assert run.fp32 is kept, "no further evaluation takes it from them"
 
 
 def test_what_is_measured() -> None:

@@ -56,6 +56,8 @@ def fuse(model: nn.Module) -> FusedModule:
     """
     captured = model if isinstance(model, CapturedModule) else capture(model)
     fused = open_copy(captured, FusedModule)
+    if captured is not model:
+        _give_up(captured)
     for node in call_nodes(fused):
         if is_identity(fused, node):
             remove_identity(fused, node)
@@ -79,6 +81,15 @@ def fuse(model: nn.Module) -> FusedModule:
     finish(fused)
     verify_fused(fused)
     return fused
+
+
+def _give_up(captured: CapturedModule) -> None:
+    """Leave the tensors of layers to their copies: graphs refer to themselves, and would keep them until collected."""
+    for node in call_nodes(captured):
+        layer = layer_of(captured, node)
+        if layer is not None:
+            layer._parameters.clear()
+            layer._buffers.clear()
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -45,11 +45,15 @@ class Evaluation:
         suite, metrics = self._models.suite, self._models.metrics
         if not suite.top1:
             return compare_outputs(self._models.fp32, int8, self._batches(title), metrics)
+        first = self.fp32_logits is None
         fp32_logits, logits, labels = self._logits(int8, title)
         if logits.nbytes <= KEPT_BYTES:
             self._int8_logits[title] = logits
         own = from_logits(fp32_logits, logits, labels, metrics)
         seen = self._class_coverage if calibrated else {}
+        if first:
+            # Every image has been seen by it: whatever comes now holds models of its own.
+            self._models.forget_fp32()
         return {**compare(fp32_logits, logits, labels), **own, **seen}
 
     def kept(self, title: str) -> Tensor | None:

@@ -115,6 +115,13 @@ class SuiteModels:
 
         return engine.freeze(self.fused)
 
+    def forget_fp32(self) -> None:
+        """Give the fair fp32 model up until it is asked for again: its packed weights are as large as the model."""
+        fp32: FrozenModule | None = self.__dict__.pop("fp32", None)
+        if fp32 is not None:
+            # The two refer to each other, and would stay until Python collects what does.
+            fp32.graph.owning_module = None
+
     def quantized(self, qconfig: QConfig) -> QuantizedModule:
         """The int8 model: one for all runtimes. All qconfigs of the suite share one calibration pass over the data."""
         from pytest_ptq.engine import pipeline

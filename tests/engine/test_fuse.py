@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +16,7 @@ from torchvision import models
 from engine.nets import Net, conv, images, layers, randomize, residual_net, run, sqnr
 from pytest_ptq import engine
 from pytest_ptq.engine.blocks import ConvBlock
+from pytest_ptq.engine.capture import CapturedModule, capture
 from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.errors import CaptureError
 
@@ -193,6 +197,26 @@ def test_fusing_leaves_the_earlier_stage_as_it_was() -> None:
     engine.fuse(captured)
     assert str(captured) == before
     assert torch.equal(run(captured, x), expected)
+
+
+def test_of_the_copy_that_is_captured_no_folded_weight_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, weights = residual_net(), list[weakref.ref[Tensor]]()
+
+    def watched(given: nn.Module) -> CapturedModule:
+        captured = capture(given)
+        weights.extend(weakref.ref(m.weight) for m in captured.modules() if isinstance(m, nn.Conv2d))
+        return captured
+
+    monkeypatch.setattr(importlib.import_module("pytest_ptq.engine.fuse"), "capture", watched)
+    gc.disable()
+    try:
+        fused = engine.fuse(model)
+        assert weights
+        assert not any(weight() is not None for weight in weights), "at once, and not when Python collects"
+    finally:
+        gc.enable()
+    x = images()
+    torch.testing.assert_close(run(fused, x), run(model, x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_norm_behind_a_linear_layer() -> None:
