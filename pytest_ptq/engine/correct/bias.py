@@ -27,8 +27,8 @@ from pytest_ptq.engine.fuse import FusedModule
 from pytest_ptq.engine.graph import layer_of, put_layer, stage_copy
 from pytest_ptq.engine.modules import QuantizedWeighted
 
-FEWEST, MOST = 16, 64
-PIXELS = 2**20
+FEWEST, MOST = 16, 32
+PIXELS = 2**19
 """How many images are looked at, and how many pixels they have together between these bounds. Both networks see the
 same ones, so that what images have of their own cancels in the difference, and a mean is one over positions: more of
 them change nothing (`python -m benchmarks bias`, docs/engine.md)."""

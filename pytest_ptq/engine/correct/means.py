@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_ptq.engine.blocks import Block, Conv1dBlock, FlatNormBlock, LinearBlock
@@ -120,12 +119,19 @@ def _sums_of_taps(x: Tensor, geometry: Sequence[tuple[int, int, int, int]]) -> t
     """Of x (C, *spatial) what each tap meets at all positions together, (C, *taps), and how many these are."""
     positions: list[int] = []
     for size, stride, padding, dilation in geometry:
-        along = F.pad(x.movedim(1, -1), (padding, padding))
-        count = (along.shape[-1] - dilation * (size - 1) - 1) // stride + 1
-        ends = [tap * dilation + stride * (count - 1) + 1 for tap in range(size)]
-        x = torch.stack([along[..., tap * dilation : end : stride].sum(-1) for tap, end in enumerate(ends)], -1)
+        along = x.movedim(1, -1)
+        length = along.shape[-1]
+        count = (length + 2 * padding - dilation * (size - 1) - 1) // stride + 1
+        taps = [_met(tap * dilation - padding, stride, count, length) for tap in range(size)]
+        x = torch.stack([along[..., met].sum(-1) for met in taps], -1)
         positions.append(count)
     return x, positions
+
+
+def _met(offset: int, stride: int, count: int, length: int) -> slice:
+    """What of a line of `length` values lies at offset + i * stride, i < count; zeros beyond its ends add nothing."""
+    first, last = -(min(offset, 0) // stride), min(count - 1, (length - 1 - offset) // stride)
+    return slice(offset + first * stride, max(offset + last * stride + 1, 0), stride)
 
 
 def _sum_of_channels(x: Tensor, out: tuple[int, ...]) -> Tensor:
