@@ -57,6 +57,13 @@ def test_speeds_between_which_a_host_moves_a_machine(
         assert found.reason.endswith(f"us then, which alone may move it 1.28 times at most: {RECORD_BOTH}")
 
 
+def test_a_baseline_is_refreshed_for_what_is_better_than_any_speed_makes_it() -> None:
+    then = ratio(0.34, **NEAR)
+    for value, refresh in ((0.28, False), (0.2, True)):
+        found = judge_drift(ratio(value, **FAR), then)
+        assert (found.verdict, REFRESH in found.reason) == (PASS, refresh)
+
+
 def test_both_speeds_and_the_remedy_are_named() -> None:
     found = judge_drift(ratio(0.34, **NEAR), ratio(0.29, **{EXCHANGE: 11.7, PROBE: 140.0}))
     assert found.reason == (
@@ -108,12 +115,14 @@ def test_milliseconds_may_follow_all_the_way() -> None:
     def fp32(value: float, **details: float) -> Measurement:
         return ratio(value, metric=m.LATENCY_FP32, **details)
 
-    assert judge_drift(fp32(6.9, **FAR), fp32(4.3, **NEAR)).verdict is INCONCLUSIVE
+    assert judge_drift(fp32(8.0, **FAR), fp32(4.3, **NEAR)).verdict is INCONCLUSIVE
     assert judge_drift(fp32(20.0, **FAR), fp32(4.3, **NEAR)).verdict is FAIL
 
 
 def test_what_does_not_vary_is_judged_as_ever() -> None:
-    assert judge_drift(Measurement(m.SQNR, 20.0, details=FAR), Measurement(m.SQNR, 30.0, details=NEAR)).verdict is FAIL
+    then = Measurement(m.SQNR, 30.0, details=NEAR)
+    assert judge_drift(Measurement(m.SQNR, 28.5, details=FAR), then).verdict is FAIL
+    assert judge_drift(Measurement(m.SQNR, 29.5, details=FAR), then).verdict is PASS
 
 
 def test_a_compiler_that_is_gone_is_a_regression_with_its_cause() -> None:
