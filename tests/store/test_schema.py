@@ -167,3 +167,14 @@ def test_the_notes_on_what_it_cannot_know_are_true():
     for tree in (unknown, outside):
         assert accepted(tree)
         assert not valid(tree)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"value": "0.3"}, {**ENTRY, "exchange_us": 0}, {**ENTRY, "speed": 1}, {**ENTRY, "other_speeds": []}, 3],
+)
+def test_what_was_recorded_at_another_speed_has_the_same_form(other):
+    path = ("data", "embedded", "recorded", "key", "x86", "latency_ratio", "other_speeds")
+    for others, good in (([ENTRY, other], False), ([ENTRY, ENTRY], True)):
+        tree = replaced(FULL, path, others)
+        assert accepted(tree) is valid(tree) is good
