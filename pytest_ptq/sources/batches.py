@@ -134,7 +134,7 @@ class _View:
             place = f"{self._own.place} batch {index}"
             digests = digests_of(_input_only(item, place))
             self._own.remember(index, digests, item)
-            if any(self._other.seen.find(digests)):
+            if self._other.seen.some_of(digests):
                 self._refuse_shared(index, digests, batches)
             yield self._unpack(item, place)
             count = index + 1
@@ -142,19 +142,18 @@ class _View:
 
     def _refuse_shared(self, index: int, digests: bytes, rest: Iterable[tuple[int, Any]]) -> None:
         """Read on to the end, without a model, so that the message tells how many images are shared."""
-        theirs = self._other.seen
-        first, (batch, image) = next((place, at) for place, at in enumerate(theirs.find(digests)) if at)
-        shared = self._shared(digests)
+        theirs = self._other.seen.places()
+        first, (batch, image) = next(
+            (at, theirs[digest]) for at, digest in enumerate(each(digests)) if digest in theirs
+        )
+        shared = theirs.keys() & set(each(digests))
         for number, item in rest:
-            shared |= self._shared(digests_of(_input_only(item, f"{self._own.place} batch {number}")))
+            shared |= theirs.keys() & set(each(digests_of(_input_only(item, f"{self._own.place} batch {number}"))))
         raise DataError(
             f"{stand(len(shared))} also in {self._other.place}; the first is image {image} of its batch {batch}",
             place=f"{self._own.place} batch {index}, image {first}",
             remedy=APART,
         )
-
-    def _shared(self, digests: bytes) -> set[bytes]:
-        return {digest for digest, at in zip(each(digests), self._other.seen.find(digests), strict=True) if at}
 
 
 class _SizedView(_View):

@@ -1,12 +1,12 @@
-"""Which images a loader has given: 32 bytes of hash for each, and 16 more once an image is looked for.
+"""Which images a loader has given: 32 bytes of hash for each, and a set of them only where one is looked for.
 
-Evaluation sets are streamed because they are large; hashes as text in a dictionary would take more than the answers.
+Evaluation images are streamed because they are many, and looked for is whether one of them is among the calibration
+images, which are few. Hashes as text in a dictionary would take three times what the answers do.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -36,48 +36,26 @@ class SeenImages:
 
     def __init__(self) -> None:
         self.batches: list[bytes] = []
-        self._starts: list[int] = []
-        self._index: tuple[Tensor, Tensor] | None = None
+        self._known: frozenset[bytes] | None = None
 
     def add(self, digests: bytes) -> None:
         """Those of the next batch."""
-        self._starts.append(self._starts[-1] + len(self.batches[-1]) // SIZE if self.batches else 0)
         self.batches.append(digests)
-        self._index = None
+        self._known = None
 
-    def find(self, digests: bytes) -> list[tuple[int, int] | None]:
-        """Batch and place in it where each of these images was first met; None where it was not.
+    def some_of(self, digests: bytes) -> bool:
+        """Whether one of these images is known.
 
-        The index is made anew where batches have come since: for whoever looks when a pass is over, once.
+        What is looked in is made anew when batches have come since: for whoever looks when a pass is over.
         """
-        import torch
+        if self._known is None:
+            self._known = frozenset(digest for batch in self.batches for digest in each(batch))
+        return not self._known.isdisjoint(each(digests))
 
-        found: list[tuple[int, int] | None] = [None] * (len(digests) // SIZE)
-        if not found or not any(self.batches):
-            return found
-        if self._index is None:
-            self._index = torch.sort(_words(b"".join(self.batches)), stable=True)
-        words, order = self._index
-        wanted = _words(digests)
-        first = torch.searchsorted(words, wanted)
-        alike = (words[first.clamp(max=len(words) - 1)] == wanted).nonzero().flatten().tolist()
-        for image in alike:
-            digest = digests[image * SIZE : (image + 1) * SIZE]
-            last = int(torch.searchsorted(words, wanted[image], right=True))
-            places = map(self._place, order[int(first[image]) : last].tolist())
-            found[image] = next((at for at in places if self._at(*at) == digest), None)
+    def places(self) -> dict[bytes, tuple[int, int]]:
+        """Batch and place in it where each image was first met."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for number, batch in enumerate(self.batches):
+            for place, digest in enumerate(each(batch)):
+                found.setdefault(digest, (number, place))
         return found
-
-    def _place(self, number: int) -> tuple[int, int]:
-        batch = bisect_right(self._starts, number) - 1
-        return batch, number - self._starts[batch]
-
-    def _at(self, batch: int, image: int) -> bytes:
-        return self.batches[batch][image * SIZE : (image + 1) * SIZE]
-
-
-def _words(digests: bytes) -> Tensor:
-    """The first eight bytes of each hash as a number, int64 (images,)."""
-    import torch
-
-    return torch.frombuffer(bytearray(digests), dtype=torch.int64)[:: SIZE // 8].contiguous()
