@@ -112,6 +112,15 @@ def test_an_input_that_is_read_in_int8_and_in_float32() -> None:
     assert (int8.count("float_input"), int8.count("quantize")) == (1, 2)
 
 
+def test_an_input_whose_size_is_asked_for_is_read_once() -> None:
+    def compute(m: Net, x: Tensor) -> Tensor:
+        found: Tensor = m.head(F.relu(m.first(x)).mean((2, 3)).view(x.size(0), -1))
+        return found
+
+    int8, _ = kinds_of(net(compute))
+    assert (int8.count("float_input"), int8.count("quantize")) == (0, 1)
+
+
 class Modern(nn.Module):
     """A block of ConvNeXt: norms over channels, linear layers on pixels, and a factor for each channel."""
 

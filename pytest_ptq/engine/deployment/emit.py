@@ -34,8 +34,8 @@ from pytest_ptq.engine.modules import (
 
 
 def _quantize(walk: Walk, layer: Quantize, node: fx.Node) -> Any:
-    source = node.args[0]
-    if isinstance(walk.values.get(source), Input) and len(source.users) == 1:  # type: ignore[union-attr]
+    source: Any = node.args[0]
+    if isinstance(walk.values.get(source), Input) and walk.readers(source) == 1:
         # Three channels have a fourth beside them, which no weight reads: a pixel is then four bytes.
         y = native.image(walk.shapes[node], pixel=4 if walk.shapes[node][1] == 3 else None)
         walk.add(native.quantize(y, layer.out, layer.shift))

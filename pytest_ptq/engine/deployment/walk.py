@@ -199,6 +199,11 @@ class Walk:
         self.values[node] = value
         return value
 
+    def readers(self, node: fx.Node) -> int:
+        """How many nodes read its numbers, and not its size alone."""
+        found = [self.shapes[user] for user in node.users]
+        return sum(isinstance(value, Shape) or _has_tensors(value) for value in found)
+
     def seen(self, node: Any) -> tuple[native.View, Callable[[native.View], Any]]:
         """The same however it is seen, and what makes another view be seen alike."""
         value = self.values.get(node)
