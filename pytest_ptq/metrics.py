@@ -234,9 +234,9 @@ class Profile:
         layers: each timed by itself.
         whole_ms: median of the model run as a whole, in between, in the form that is timed.
         walk_ms: median of a pass that times layer by layer.
-        limit_gmacs_per_s: the most that a large int8 layer reached on this machine, with as many threads.
-        limit_layer: which layer that was.
-        limit_kernel: and by which kernel; compiled ones are tried beside oneDNN's.
+        limit_gmacs_per_s: the most that was reached on this machine in the same run, with as many threads.
+        limit_layer: by what: instructions on registers, or else a large int8 layer.
+        limit_kernel: and by which kernel.
         form: `program`, the deployed form, timed step by step; or `graph`, called layer by layer from Python.
         not_native: why the deployed form is no program of compiled kernels; empty where it is.
     """

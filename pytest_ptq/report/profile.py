@@ -63,9 +63,8 @@ def _notes(found: Profile) -> list[str]:
         f" ({found.whole_ms / at_best:.2f} times that)"
         if macs
         else f"whole model: {found.whole_ms:.3f} ms; it multiplies nothing",
-        f"limit: {found.limit_gmacs_per_s:.0f} GMAC/s, the most that a large int8 layer reached in this run with "
-        f"{_threads(found)} ({found.limit_layer}, by {found.limit_kernel}); "
-        "500 a core is what VNNI can do on AMD Zen 5",
+        f"limit: {found.limit_gmacs_per_s:.0f} GMAC/s, the most that was reached in this run with {_threads(found)} "
+        f"({found.limit_layer}: {found.limit_kernel}); a core of AMD Zen 5 that nobody shares can do 500",
         *FORMS[found.form](found),
     ]
 

@@ -23,7 +23,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|-")]
 
 
-@pytest.mark.parametrize("name", ["latency", "calibration", "overhead", "scaling"])
+@pytest.mark.parametrize("name", ["latency", "limit", "calibration", "overhead", "scaling"])
 def test_every_block_has_goals_and_says_what_made_it(name: str) -> None:
     text = part(name)
     _, _, goals = text.partition("### Goals")

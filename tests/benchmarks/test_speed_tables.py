@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import calibration, main_job, overhead, scaling, stream
+from benchmarks import calibration, limit, main_job, overhead, scaling, stream
 from benchmarks.calibration import CONVERT, FP32, FROZEN, FX, MINMAX, OBSERVERS, ONE, PRESET, X86, Times
 from benchmarks.main_job import Usage
 from benchmarks.overhead import Found
@@ -109,3 +109,22 @@ def test_a_main_job_that_does_not_run_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(main_job, "used", lambda command: Usage(1.0, 1.0, 4))
     with pytest.raises(MeasurementError, match="ended with status 4"):
         main_job.run(tmp_path)
+
+
+def test_models_beside_registers() -> None:
+    fast, slow = (
+        limit.Times(name, threads, 4 * 10**9, (0.02, 0.04), (0.016, 0.032))
+        for name, threads in (("resnet50", 1), ("resnet50", 2))
+    )
+    text = limit.render([fast, slow])
+    assert "| resnet50 | 1         | 4.00   | 30.00 [" in text
+    assert "1.25 [1.25, 1.25]" in text
+    assert reached(text) == {"int8 / arithmetic limit of VNNI in the same rounds, resnet50, 1 thread": ("1.25", "yes")}
+
+
+def test_a_model_is_timed_beside_what_it_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit, "TURN_S", 1e-6)
+    found = limit.measure("mobilenet_v2", 1, 2, Turns())
+    assert found.macs == pytest.approx(300.8e6, rel=0.01)
+    assert len(found.model_s) == len(found.registers_s) == 2
+    assert min(*found.model_s, *found.registers_s) > 0

@@ -12,9 +12,8 @@ import pytest
 from pytest_ptq import cli
 from pytest_ptq.cli.suites import CACHE
 from pytest_ptq.engine.kernels import native
-from pytest_ptq.measure.layer_times import GraphTimes, NodeTime
 from pytest_ptq.metrics import Profile
-from pytest_ptq.profiling import _large_layers, arithmetic_limit, profile
+from pytest_ptq.profiling import arithmetic_limit, profile
 from pytest_ptq.qconfig import X86
 from pytest_ptq.runner import SuiteRun
 from pytest_ptq.suite import load_suite
@@ -71,7 +70,9 @@ def test_of_a_program_of_compiled_kernels_the_steps_are_timed() -> None:
     assert found.whole_ms > 0 < found.walk_ms
 
 
-def test_the_limit_is_that_of_the_layer_that_reached_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_compiled_kernels_the_limit_is_that_of_the_layer_that_reached_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from torch import nn
 
     def layers() -> object:
@@ -80,6 +81,7 @@ def test_the_limit_is_that_of_the_layer_that_reached_most(monkeypatch: pytest.Mo
             for name, rows in (("small", 1), ("large", 4096))
         }
 
+    monkeypatch.setattr(native, "why_not", lambda: "there is no C compiler")
     monkeypatch.setattr("pytest_ptq.profiling._large_layers", layers)
     rate, layer, kernel = arithmetic_limit(threads=1, repeats=3)
     assert layer == "large", "4,096 times as much work, for far less than 4,096 times the time"
@@ -87,32 +89,26 @@ def test_the_limit_is_that_of_the_layer_that_reached_most(monkeypatch: pytest.Mo
     assert rate > 0
 
 
+def test_the_limit_of_compiled_kernels_is_what_registers_reach_at_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 2.0, 2.0, 3.0, 3.0, 5.0])
+    asked: list[int] = []
+
+    def multiply(rounds: int, threads: int) -> int:
+        asked.append(threads)
+        return 3 * 10**9
+
+    monkeypatch.setattr(native, "why_not", lambda: "")
+    monkeypatch.setattr(native, "multiply", multiply)
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    rate, what, kernel = arithmetic_limit(threads=2, repeats=3)
+    assert (rate, kernel) == (3.0, "native vpdpbusd")
+    assert "registers" in what
+    assert asked == [2, 2, 2]
+
+
 @pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
-def test_the_limit_is_the_faster_of_both_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(kernel: str, ms: float) -> object:
-        def time(*_: object) -> GraphTimes:
-            return GraphTimes((NodeTime("layer", ms, ms, (kernel,), (1,)), NodeTime("classifier", 1, 1, (), ())), 1, 1)
-
-        return time
-
-    (convolution, *_) = _large_layers().items()
-    monkeypatch.setattr("pytest_ptq.profiling._large_layers", lambda: dict([convolution]))
-    for native_ms, graph_ms, kernel in ((4.0, 8.0, "native product"), (8.0, 4.0, "qconv")):
-        forms = {"program": timed("product", native_ms), "graph": timed("qconv", graph_ms)}
-        monkeypatch.setattr("pytest_ptq.profiling.FORMS", forms)
-        rate = 4 * 28 * 28 * 256 * 256 * 9 / 4e6
-        assert arithmetic_limit(threads=1, repeats=1) == (pytest.approx(rate), convolution[0], kernel)
-
-
-def test_of_every_large_layer_the_limit_is_asked_of_the_compiled_kernels_where_they_have_a_step() -> None:
-    import torch
-
-    from pytest_ptq import engine
-
-    for name, (make, shape) in _large_layers().items():
-        x = torch.rand(1, shape[1], *(6 for _ in shape[2:]))
-        deployed = engine.deploy(engine.quantize(make(), [x], "minmax"), x)
-        assert (deployed.kernels == "native") is ("convolution" in name and not native.why_not()), deployed.not_native
+def test_registers_multiply_as_often_as_they_are_told_to() -> None:
+    assert native.multiply(3, 2) == 3 * 2 * 16 * 64
 
 
 @pytest.mark.usefixtures("project", "_small_limit")

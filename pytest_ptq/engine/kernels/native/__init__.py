@@ -18,6 +18,7 @@ from pytest_ptq.engine.kernels.native.float_steps import (
     float_scaling,
 )
 from pytest_ptq.engine.kernels.native.library import UnavailableError, check, why_not
+from pytest_ptq.engine.kernels.native.multiplying import multiply
 from pytest_ptq.engine.kernels.native.observing import count
 from pytest_ptq.engine.kernels.native.program import Program
 from pytest_ptq.engine.kernels.native.steps import (
@@ -73,6 +74,7 @@ __all__ = [
     "interleave",
     "maximum",
     "mean",
+    "multiply",
     "product",
     "quantize",
     "quantize_view",

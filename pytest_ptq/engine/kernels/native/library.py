@@ -16,7 +16,7 @@ from pytest_ptq.engine.kernels.onednn import saturates_int16
 
 SOURCES = (
     "products.c", "depthwise.c", "elementwise.c", "pooling.c", "floats.c", "float_elementwise.c", "observe.c",
-    "program.c",
+    "multiply.c", "program.c",
 )  # fmt: skip
 HEADERS = ("program.h", "floats.h", "vectors.h", "places.h", "tiles.h", "tile.h", "columns.h", "float_tile.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-w")
@@ -67,6 +67,8 @@ def load() -> ctypes.CDLL:
         ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_float, ctypes.c_int32, ctypes.c_void_p
     ]  # fmt: skip
     library.ptq_count.restype = None
+    library.ptq_multiply.argtypes = [ctypes.c_int64, ctypes.c_int32]
+    library.ptq_multiply.restype = None
     return library
 
 
