@@ -194,7 +194,9 @@ def _cat(walk: Walk, call: Call, node: fx.Node) -> Concatenated:
 
 
 def _pad(walk: Walk, call: Call, node: fx.Node) -> Padded:
-    if call.computed or call.given("mode", "constant") != "constant" or call.given("value"):
+    if call.computed:
+        raise NotNativeError("padding whose width is computed from sizes")
+    if call.given("mode", "constant") != "constant" or call.given("value"):
         raise NotNativeError("padding with other than zeros")
 
     def laid(x: native.View, y: native.View) -> native.Step:
