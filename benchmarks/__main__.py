@@ -20,6 +20,7 @@ from benchmarks import (
     limit,
     overhead,
     scaling,
+    speeds,
     zoo,
 )
 from benchmarks.footer import footer
@@ -42,6 +43,7 @@ TAKING_ARGUMENTS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "history": history.table,
     "overhead": overhead.table,
     "scaling": scaling.table,
+    "speeds": speeds.table,
 }
 
 

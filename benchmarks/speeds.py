@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speeds`: how far int8/fp32 moves with what data take from core to core, slow as hosts make it.
+"""`python -m benchmarks speeds`: how far int8/fp32 moves with what data take from core to core, slow as hosts make it.
 
 The models are timed in turn, each turn with the probe that a latency gate takes down before and behind it, for as long
 as it takes the machine to change. A turn during which it changed is left out. Weights are random: times are no others.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.footer import footer
 from pytest_ptq.measure.conditions import pinned_threads, resting_gc
 from pytest_ptq.measure.exchange import exchange_us
 from pytest_ptq.speeds import CORES
@@ -51,7 +49,7 @@ class Turn:
 def table(arguments: Sequence[str] = ()) -> str:
     import torch
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speeds", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks speeds", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to look (default 10)")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -126,11 +124,3 @@ def _turn(name: str, fp32: Callable[[Any], Any], int8: Callable[[Any], Any], exa
             found.append(1000 * (time.perf_counter() - start))
     # The first pair finds its weights in no cache.
     return Turn(name, median(times[0][1:]), median(times[1][1:]), before, exchange_us(threads))
-
-
-def main() -> None:
-    print(f"{table(sys.argv[1:])}\n\n{footer('python -m benchmarks.speeds')}")
-
-
-if __name__ == "__main__":
-    main()
