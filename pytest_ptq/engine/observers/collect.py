@@ -130,7 +130,7 @@ def histogram(x: Tensor, limit: float) -> Tensor:
     laid = in_memory_order(x.detach())
     run, every = runs(laid.shape)
     found = native.count(laid, run, every, limit)
-    return (count(sample(x), limit) if found is None else found.double()) * every
+    return (count(sample(x)[0], limit) if found is None else found.double()) * every
 
 
 def count(x: Tensor, limit: float) -> Tensor:

@@ -19,8 +19,8 @@ def extremes(x: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sample(x: Tensor) -> Tensor:
-    """Values of `x` (images, ...) in a row; each of them stands for as many as `runs` says.
+def sample(x: Tensor) -> tuple[Tensor, int]:
+    """Values of `x` (images, ...) in a row, and for how many each of them stands.
 
     Of large images every so-manieth run is taken: up to RUN values that lie together in memory, such as channels of a
     pixel. The distance has no divisor in common with the runs of a line of pixels, so that the sample moves on from
@@ -30,8 +30,8 @@ def sample(x: Tensor) -> Tensor:
     laid = in_memory_order(x.detach())
     run, every = runs(laid.shape)
     if every == 1:
-        return laid.reshape(-1)
-    return laid.reshape(len(laid), -1, run)[:, every // 2 :: every].reshape(-1)
+        return laid.reshape(-1), 1
+    return laid.reshape(len(laid), -1, run)[:, every // 2 :: every].reshape(-1), every
 
 
 def runs(shape: torch.Size) -> tuple[int, int]:
