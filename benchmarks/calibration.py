@@ -27,7 +27,7 @@ from benchmarks.turns import Turns, add_locks
 COMMAND = "python -m benchmarks calibration"
 IMAGES = {"mobilenet_v2_kit": 96, "resnet50": 512}
 """Calibration images, by case."""
-ROUNDS = 6
+ROUNDS = 10
 CONVERTED = "resnet50"
 FP32, FROZEN, MINMAX, X86, FX = "fp32", "frozen", "minmax", "x86", "torch_fx"
 ONE, OBSERVERS, PRESET, CONVERT = "one", "observers", "presets", "convert"

@@ -63,7 +63,7 @@ def test_the_prepared_model_stays_as_it_is() -> None:
 def test_each_tensor_is_read_for_its_extremes_once_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = engine.prepare(residual_net())
     read: list[str] = []
-    for name in ("extremes", "histogram"):
+    for name in ("extremes", "add_histogram"):
         real = getattr(collect, name)
 
         def noted(*args: object, name: str = name, real: object = real) -> object:
@@ -73,7 +73,7 @@ def test_each_tensor_is_read_for_its_extremes_once_and_counted_once(monkeypatch:
         monkeypatch.setattr(collect, name, noted)
     engine.calibrate(prepared, [images(2)] * 3)
     observers = 3 * len(prepared.observers())
-    assert (read.count("extremes"), read.count("histogram")) == (observers, observers)
+    assert (read.count("extremes"), read.count("add_histogram")) == (observers, observers)
 
 
 @pytest.mark.parametrize("bad", [images(2, channels=4), images(2).double(), torch.zeros(2, 3)])

@@ -103,7 +103,7 @@ class HistogramObserver(MinMaxObserver):
         super().forward(x)
         self._grow(max(abs(self.low), abs(self.high)))
         if self.limit:
-            self.counts += histogram(x, self.limit)
+            add_histogram(x, self.limit, self.counts)
         return x
 
     def _grow(self, reach: float) -> None:
@@ -122,15 +122,15 @@ class HistogramObserver(MinMaxObserver):
         return replace(super().statistics(), limit=self.limit, counts=self.counts.clone())
 
 
-def histogram(x: Tensor, limit: float) -> Tensor:
-    """How many values of `x` (images, ...) lie in each of BINS bins, from a sample of them: float64 (BINS,).
+def add_histogram(x: Tensor, limit: float, counts: Tensor) -> None:
+    """Add how many values of `x` (images, ...) lie in each of BINS bins, from a sample of them, to float64 (BINS,).
 
     Compiled code and torch's count the same.
     """
     laid = in_memory_order(x.detach())
     run, every = runs(laid.shape)
-    found = native.count(laid, run, every, limit)
-    return (count(sample(x)[0], limit) if found is None else found.double()) * every
+    if not native.count(laid, run, every, limit, counts):
+        counts += count(sample(x)[0], limit) * every
 
 
 def count(x: Tensor, limit: float) -> Tensor:

@@ -30,9 +30,10 @@ static void count_run(const float *x, int64_t n, float bins_a_unit, uint32_t tab
 }
 
 /* x: images of `values` each, in runs of `run` values of which every so-manieth counts, from `first` on. All values lie
-   within BINS / 2 / bins_a_unit of zero, this excluded. counts: of BINS bins, added to; exact zeros are left out. */
+   within BINS / 2 / bins_a_unit of zero, this excluded. counts: of BINS bins, to which each value adds `every`, as many as
+   it stands for; exact zeros are left out. */
 void ptq_count(const float *x, int64_t images, int64_t values, int64_t run, int64_t first, int64_t every,
-               float bins_a_unit, int32_t threads, int64_t *counts) {
+               float bins_a_unit, int32_t threads, double *counts) {
     const int64_t runs = (values + run - 1) / run, chosen = (runs - first + every - 1) / every;
 #pragma omp parallel num_threads(threads)
     {
@@ -44,7 +45,10 @@ void ptq_count(const float *x, int64_t images, int64_t values, int64_t run, int6
             count_run(x + i / chosen * values + start, values - start < run ? values - start : run, bins_a_unit, tables);
         }
 #pragma omp critical
-        for (int bin = 0; bin < BINS; bin++)
-            for (int lane = 0; lane < LANES; lane++) counts[bin] += tables[lane][bin];
+        for (int bin = 0; bin < BINS; bin++) {
+            int64_t found = 0;
+            for (int lane = 0; lane < LANES; lane++) found += tables[lane][bin];
+            counts[bin] += (double)(found * every);
+        }
     }
 }

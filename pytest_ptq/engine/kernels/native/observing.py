@@ -12,24 +12,24 @@ RUN = 4096
 """Values that a thread counts at a time where all of them count."""
 
 
-def count(x: Tensor, run: int, every: int, limit: float) -> Tensor | None:
-    """How many values of `x` lie in each of BINS bins over -limit..limit, without exact zeros: int64 (BINS,).
+def count(x: Tensor, run: int, every: int, limit: float, counts: Tensor) -> bool:
+    """Add to `counts` how many values of `x` lie in each of BINS bins over -limit..limit, without exact zeros.
 
     Args:
         x: float32 (images, ...), contiguous; all of its values lie within the limit.
         run: how many values lie together of which all count or none.
-        every: of the runs of an image one in so many counts, from the middle one of the first so many on.
+        every: of the runs of an image one in so many counts, for so many, from the middle one of the first so many on.
         limit: a power of two; its reciprocal is finite.
+        counts: float64 (BINS,), contiguous.
 
     Returns:
-        None where this machine has no compiled kernels, or where they do not read what `x` is.
+        False, with nothing added, where this machine has no compiled kernels, or they do not read what `x` is.
     """
     if x.dtype is not torch.float32 or not x.is_contiguous() or library.why_not():
-        return None
-    counts = torch.zeros(BINS, dtype=torch.int64)
+        return False
     images, values = (len(x), x[0].numel()) if every > 1 else (1, x.numel())
     library.load().ptq_count(
         x.data_ptr(), images, values, run if every > 1 else RUN, every // 2 if every > 1 else 0, every,
         BINS / 2 / limit, torch.get_num_threads(), counts.data_ptr(),
     )  # fmt: skip
-    return counts
+    return True
