@@ -27,11 +27,11 @@ from pytest_ptq.errors import MeasurementError
 
 COMMAND = "python -m benchmarks scaling"
 SUITE = "mobilenet_v2"
-IMAGES = (250, 500, 1000, 2000)
+IMAGES = (1000, 2000, 4000, 8000)
 QCONFIGS = (1, 2, 4)
 NAMES = ("x86", "minmax", "percentile", "mse")
 QCONFIG_IMAGES = 500
-ROUNDS = 5
+ROUNDS = 9
 STREAMS = (1_000, 10_000, 50_000)
 OFF_GOAL, GROWTH_GOAL_MB = 10.0, 10.0
 CALIBRATING, EVALUATING, SWEEPING = "calibrating `x86`", "evaluating fp32 and int8", "accuracy of several qconfigs"
