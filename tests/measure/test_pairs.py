@@ -56,6 +56,13 @@ def measure(time, fp32_s=0.020, variants=None, **more):
     return time_pairs(time.model("fp32", fp32_s), models, torch.zeros(1), **{**given, **more})
 
 
+def timed(time):
+    """The calls that were timed: each follows one of the same model."""
+    calls = time.ran[len(set(time.ran)) :]  # behind one call each, to see whether they take the input
+    assert calls[::2] == calls[1::2]
+    return calls[1::2]
+
+
 def test_each_pair_gets_its_own_times():
     found = measure(FakeTime(), variants={"int8": 0.005, "again": 0.020}).pairs
     assert found["int8"].reference_ms == pytest.approx([20.0] * 4)
@@ -66,29 +73,49 @@ def test_each_pair_gets_its_own_times():
 def test_the_order_that_is_reported_is_the_order_that_ran():
     time = FakeTime()
     found = measure(time, pace=Pace(budget_s=0, min_pairs=20, warmup_s=0)).pairs["int8"]
-    ran = time.ran[-2 * len(found.variant_first) :]
+    ran = timed(time)[-2 * len(found.variant_first) :]
     assert tuple(name == "int8" for name in ran[::2]) == found.variant_first
     assert all(set(pair) == {"fp32", "int8"} for pair in zip(ran[::2], ran[1::2], strict=True))
+
+
+class Caches(FakeTime):
+    """A machine whose caches hold the weights of the model that ran last."""
+
+    def model(self, name, seconds):
+        run = super().model(name, seconds)
+
+        def forward(example):
+            self.now += 0.0 if self.ran[-1:] == [name] else 0.5 * seconds
+            run(example)
+
+        return forward
+
+
+def test_a_model_is_timed_with_its_own_weights_in_the_caches():
+    found = measure(Caches(), variants={"control": 0.020, "a": 0.005, "b": 0.005}).pairs
+    for name, expected in (("control", 20.0), ("a", 5.0), ("b", 5.0)):
+        assert found[name].variant_ms == pytest.approx([expected] * 4)
+        assert found[name].reference_ms == pytest.approx([20.0] * 4)
 
 
 def test_variants_take_turns_in_every_round_in_changing_order():
     time = FakeTime()
     measure(time, variants={"a": 0.01, "b": 0.01, "c": 0.01}, pace=Pace(budget_s=0, min_pairs=20, warmup_s=0))
-    ran = [name for name in time.ran[-6 * 20 :] if name != "fp32"]
+    ran = [name for name in timed(time)[-6 * 20 :] if name != "fp32"]
     rounds = [tuple(ran[i : i + 3]) for i in range(0, len(ran), 3)]
     assert all(set(names) == {"a", "b", "c"} for names in rounds)
     assert len(set(rounds)) > 3
 
 
 def test_a_fast_variant_gets_more_pairs_and_a_slow_one_the_fewest():
-    pace = Pace(budget_s=1.0, min_pairs=4, max_pairs=30, warmup_s=0.0)
+    pace = Pace(budget_s=2.0, min_pairs=4, max_pairs=30, warmup_s=0.0)
     found = measure(FakeTime(), variants={"fast": 0.005, "slow": 0.98}, pace=pace).pairs
     assert len(found["fast"].variant_ms) == 30
     assert len(found["slow"].variant_ms) == 4
 
 
 def test_warm_up_goes_on_until_its_time_has_passed():
-    assert measure(FakeTime(), pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 20
+    assert measure(FakeTime(), pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 10  # of four calls
     assert measure(FakeTime(), 2.0, pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 3
 
 
