@@ -1,15 +1,15 @@
 """Interleaved pairs in one process: what a fresh worker process does, and hands back as plain numbers.
 
-Every variant is timed against the same reference, on the same input, in pairs whose order is random but balanced
-(AB/BA), so that whatever slows the machine for a while slows both. Source: Bulej et al., Duet benchmarking,
-arXiv 2001.05811.
+Every variant is timed against the same reference, on the same input, in rounds: the variants in random order, and the
+reference before or behind all of them, at random but balanced (AB/BA), so that whatever slows the machine for a while
+slows both. Source: Bulej et al., Duet benchmarking, arXiv 2001.05811.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,9 +30,6 @@ MAX_PAIRS = 100
 WARMUP_ROUNDS = 3
 WARMUP_S = 0.5
 BUDGET_S = 0.5
-CALLS = 2
-"""Of which the last is timed: a model then finds in the caches what it left there itself, as one that serves alone
-does. Timed cold, what is called more often is at an advantage: the reference, by a tenth where weights just fit."""
 PATIENCE_S = 6.0
 PAUSE_S = 0.5
 CROWDED = 0.25
@@ -138,21 +135,21 @@ def time_pairs(
         # Not in the rotation: the threads that it wakes would be in the way of another runtime's.
         exchange = exchange_us(threads)
         warm, waited, crowded = _warm_up_in_peace(reference, variants, example, pace, clock)
-        usual = {name: CALLS * median(took[name] for took in warm[1:]) for name in variants}
-        counts = {name: 2 if crowded else pace.pairs(usual[name]) for name in variants}
+        counts = {name: 2 if crowded else pace.pairs(median(took[name] for took in warm[1:])) for name in variants}
         probes: list[float] = []
         meter = LoadMeter()
-        timed = {name: _Timed(pair_orders(count, chance)) for name, count in counts.items()}
-        for round_ in range(max(counts.values(), default=0)):
+        timed: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in variants}
+        for round_, first in enumerate(round_orders(counts.values(), chance)):
             due = [name for name in timed if round_ < counts[name]]
             chance.shuffle(due)
             probes.append(probe_us(clock))
-            for name in due:
-                timed[name].time(reference, variants[name], example, clock)
+            took = _time_round(reference, {name: variants[name] for name in due}, example, first, clock)
+            for name, (reference_s, variant_s) in took.items():
+                timed[name].append((1000 * reference_s, 1000 * variant_s, first))
         load = meter.load()
         exchange = (exchange + exchange_us(threads)) / 2
     return ProcessTimes(
-        {name: found.pairs() for name, found in timed.items()},
+        {name: _pairs(found) for name, found in timed.items()},
         load=load,
         warmup_rounds=len(warm),
         waited_s=waited,
@@ -187,22 +184,17 @@ def pair_orders(count: int, chance: random.Random) -> list[bool]:
     return orders
 
 
-class _Timed:
-    """The pairs of one variant so far."""
+def _pairs(timed: Sequence[tuple[float, float, bool]]) -> Pairs:
+    reference_ms, variant_ms, variant_first = zip(*timed, strict=True)
+    return Pairs(reference_ms, variant_ms, variant_first)
 
-    def __init__(self, orders: list[bool]) -> None:
-        self._orders = orders
-        self._reference: list[float] = []
-        self._variant: list[float] = []
 
-    def time(self, reference: Model, variant: Model, example: Tensor, clock: Clock) -> None:
-        first = self._orders[len(self._reference)]
-        reference_s, variant_s = _time_pair(reference, variant, example, first, clock)
-        self._reference.append(1000 * reference_s)
-        self._variant.append(1000 * variant_s)
-
-    def pairs(self) -> Pairs:
-        return Pairs(tuple(self._reference), tuple(self._variant), tuple(self._orders))
+def round_orders(counts: Iterable[int], chance: random.Random) -> list[bool]:
+    """Whether variants go before the reference, for each round: for each of `counts`, in half of so many first ones."""
+    orders: list[bool] = []
+    for count in sorted(counts):
+        orders += pair_orders(count - len(orders), chance)
+    return orders
 
 
 def _warm_up_in_peace(
@@ -228,24 +220,27 @@ def _warm_up(
     start = clock()
     while len(rounds) < WARMUP_ROUNDS or (clock() - start < pace.warmup_s and len(rounds) < pace.max_pairs):
         first = len(rounds) % 2 == 0
-        rounds.append(
-            {name: sum(_time_pair(reference, variant, example, first, clock)) for name, variant in variants.items()}
-        )
+        found = _time_round(reference, variants, example, first, clock)
+        rounds.append({name: sum(pair) for name, pair in found.items()})
     return rounds
 
 
-def _time_pair(
-    reference: Model, variant: Model, example: Tensor, variant_first: bool, clock: Clock
-) -> tuple[float, float]:
-    """Seconds of (reference, variant) on the same input."""
-    if variant_first:
-        variant_s = _time(variant, example, clock)
-        return _time(reference, example, clock), variant_s
-    return _time(reference, example, clock), _time(variant, example, clock)
+def _time_round(
+    reference: Model, variants: Mapping[str, Model], example: Tensor, variants_first: bool, clock: Clock
+) -> dict[str, tuple[float, float]]:
+    """Seconds of (reference, variant) on the same input. The reference is timed once, for all of them."""
+    before = None if variants_first else _time(reference, example, clock)
+    took = {name: _time(variant, example, clock) for name, variant in variants.items()}
+    reference_s = _time(reference, example, clock) if before is None else before
+    return {name: (reference_s, variant_s) for name, variant_s in took.items()}
 
 
 def _time(model: Model, example: Tensor, clock: Clock) -> float:
-    """Seconds of the last of CALLS calls."""
+    """Seconds of the second of two calls.
+
+    A model then finds in the caches what it left there itself, as one that serves alone does. Timed cold, and beside
+    every variant, the reference was at an advantage: by a tenth where weights just fit.
+    """
     model(example)
     return _clocked(model, example, clock)
 

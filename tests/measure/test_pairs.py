@@ -18,6 +18,7 @@ from pytest_ptq.measure.pairs import (
     Pace,
     ProcessTimes,
     pair_orders,
+    round_orders,
     time_alone,
     time_pairs,
 )
@@ -101,21 +102,23 @@ def test_a_model_is_timed_with_its_own_weights_in_the_caches():
 def test_variants_take_turns_in_every_round_in_changing_order():
     time = FakeTime()
     measure(time, variants={"a": 0.01, "b": 0.01, "c": 0.01}, pace=Pace(budget_s=0, min_pairs=20, warmup_s=0))
-    ran = [name for name in timed(time)[-6 * 20 :] if name != "fp32"]
-    rounds = [tuple(ran[i : i + 3]) for i in range(0, len(ran), 3)]
-    assert all(set(names) == {"a", "b", "c"} for names in rounds)
-    assert len(set(rounds)) > 3
+    ran = timed(time)[-4 * 20 :]
+    rounds = [tuple(ran[i : i + 4]) for i in range(0, len(ran), 4)]
+    assert all(set(names) == {"fp32", "a", "b", "c"} for names in rounds)
+    assert all("fp32" in (names[0], names[-1]) for names in rounds), "before or behind all variants"
+    assert len({tuple(name for name in names if name != "fp32") for names in rounds}) > 3
 
 
 def test_a_fast_variant_gets_more_pairs_and_a_slow_one_the_fewest():
-    pace = Pace(budget_s=2.0, min_pairs=4, max_pairs=30, warmup_s=0.0)
+    pace = Pace(budget_s=1.0, min_pairs=4, max_pairs=30, warmup_s=0.0)
     found = measure(FakeTime(), variants={"fast": 0.005, "slow": 0.98}, pace=pace).pairs
     assert len(found["fast"].variant_ms) == 30
     assert len(found["slow"].variant_ms) == 4
+    assert [sum(pairs.variant_first) for pairs in found.values()] == [15, 2], "balanced in either"
 
 
 def test_warm_up_goes_on_until_its_time_has_passed():
-    assert measure(FakeTime(), pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 10  # of four calls
+    assert measure(FakeTime(), pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 10  # of two calls of either
     assert measure(FakeTime(), 2.0, pace=Pace(budget_s=0, warmup_s=0.5)).warmup_rounds == 3
 
 
@@ -125,6 +128,13 @@ def test_the_number_of_pairs_keeps_its_bounds(seconds, budget, fewest, most):
     assert count % 2 == 0
     assert fewest <= count <= most + 1
     assert count <= fewest + 1 or (count - 2) * seconds <= budget
+
+
+@given(st.lists(st.integers(0, 50), max_size=5), st.integers(0, 1000))
+def test_every_variant_has_half_of_its_rounds_in_either_order(halves, seed):
+    orders = round_orders([2 * half for half in halves], random.Random(seed))
+    assert len(orders) == 2 * max(halves, default=0)
+    assert all(sum(orders[: 2 * half]) == half for half in halves)
 
 
 @given(st.integers(3, 100), st.integers(0, 1000))
