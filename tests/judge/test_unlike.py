@@ -38,9 +38,10 @@ def native(**details: str) -> dict[str, str]:
     [
         ((0.29, FAR), (0.34, FAR), FAIL),
         ((0.29, FAR), (0.34, NEAR), INCONCLUSIVE),
-        ((0.34, NEAR), (0.31, FAR), INCONCLUSIVE),
+        ((0.34, NEAR), (0.31, FAR), PASS),
         ((0.34, NEAR), (0.29, FAR), PASS),
-        ((0.34, NEAR), (0.34, FAR), INCONCLUSIVE),
+        ((0.34, NEAR), (0.34, FAR), PASS),
+        ((0.34, NEAR), (0.34 * 1.1 * 1.02, FAR), INCONCLUSIVE),
         ((0.29, FAR), (0.29 * 1.1 * MOST * 1.02, NEAR), FAIL),
         ((0.29, FAR), (0.29 * 1.1 * MOST / 1.02, NEAR), INCONCLUSIVE),
         ((0.34, NEAR), (0.34 * 1.1 / MOST / 1.02, FAR), PASS),
@@ -170,3 +171,12 @@ def test_two_runs_are_told_apart_without_a_word_on_baselines() -> None:
     by_others = compare(ratio(0.29, **native()), ratio(0.29, **native(fp32_kernels="float torchscript")))
     assert by_others.step is Step.OPEN
     assert by_others.reason.endswith("did by native program then")
+
+
+def test_a_ratio_that_passes_at_another_speed_says_so() -> None:
+    found = judge_drift(ratio(0.34, **FAR), ratio(0.34, **NEAR))
+    assert found.verdict is PASS
+    assert "from core to core in 11.7 us and did in 4.3 us then" in found.reason
+    assert "--ptq-update-baseline new" in found.reason
+    same = judge_drift(ratio(0.34, **FAR), ratio(0.34, **FAR))
+    assert "core to core" not in same.reason
