@@ -115,6 +115,33 @@ def test_images_to_compare_on_are_not_those_it_was_made_from() -> None:
     assert torch.equal(kept[0], apart[0])
 
 
+@pytest.mark.parametrize(("pixels", "count"), [(8, 32), (128, 32), (160, 20), (224, 16), (512, 16)])
+def test_fewer_images_are_looked_at_where_each_has_more_positions(pixels: int, count: int) -> None:
+    found = bias.enough(torch.zeros(8, 1, pixels, pixels) for _ in range(100))
+    assert sum(map(len, found)) == count
+    assert sum(map(len, bias.enough([torch.zeros(3, 1, pixels, pixels)]))) == 3
+
+
+def test_halves_share_no_image_and_are_run_in_few_batches() -> None:
+    numbered = torch.arange(70.0).view(70, 1, 1, 1)
+    one, two = compare.halves(list(torch.split(numbered, 8)))
+    assert [len(x) for x in (*one, *two)] == [32, 3, 32, 3]
+    assert sorted(torch.cat([*one, *two]).flatten().tolist()) == list(range(70))
+    unequal = [torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 6, 6)]
+    assert sum(map(len, (x for half in compare.halves(unequal) for x in half))) == 4
+
+
+def test_the_shift_is_the_mean_of_what_either_half_gives() -> None:
+    fused, data = engine.fuse(shifting_net()), batches()
+    quantized = engine.quantize(fused, data, TENSOR)
+    found = bias.correction(fused, quantized, data)
+    one, two = (shifts_of(fused, quantized, half) for half in compare.halves(data))
+    for path, shift in found.shifts.items():
+        torch.testing.assert_close(shift, (one[path] + two[path]) / 2)
+        assert not torch.equal(one[path], two[path])
+    assert found.after_db > found.before_db + 6
+
+
 def test_what_is_kept_in_memory_is_bounded() -> None:
     endless = (images(4, 8, seed=i) for i in range(10**9))
     assert sum(map(len, compare.take(endless, 10))) == 10
